@@ -7,39 +7,25 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from ran_datajobs.dmi.settings import PluginSettings
 from tests.kit.commands import datajobs
-from tests.kit.onap_client import OnapClient, alternate_id, conditions, load_test_handle, onap_client
-from tests.kit.plugin_parts import WatchedElement, served_plugin
-from tests.kit.whole_service import JOBS, Service, whole_service
+from tests.kit.onap_client import alternate_id, conditions, load_test_handle
+from tests.kit.onap_service import Ncmp, served_ncmp
+from tests.kit.whole_service import JOBS
 
 WRITE = {"op": "merge", "path": f"{alternate_id(1)}/X=1", "operationId": "1", "value": {"a": 1}}
 LOAD_TEST = {"dataAcceptType": "application/json", "dataContentType": "application/merge-patch+json"}
 """The media types of the load test."""
 
 
-class Ncmp(NamedTuple):
-    """A service with three handles, and the address of their plugin, which takes selectors."""
-
-    service: Service
-    client: OnapClient
-    plugin: str
-
-
 @pytest.fixture
 async def ncmp(database_url: str, tmp_path: Path) -> AsyncIterator[Ncmp]:
-    """A service whose plugin is the reference plugin."""
-    async with (
-        served_plugin(PluginSettings(tmp_path / "dmi"), lambda _: WatchedElement()) as plugin,
-        whole_service(database_url, tmp_path / "service") as service,
-        onap_client(service.root) as client,
-    ):
-        await client.registered(plugin, map(load_test_handle, (1, 2, 3)), selectors=True)
-        yield Ncmp(service, client, plugin)
+    """A service with three handles, whose plugin takes selectors."""
+    async with served_ncmp(database_url, tmp_path, (1, 2, 3), selectors=True) as served:
+        yield served
 
 
 async def test_jobs_that_ncmp_takes(ncmp: Ncmp) -> None:

@@ -4,7 +4,6 @@ and a file of credentials."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -129,9 +128,7 @@ async def test_modules_are_asked_once_for_each_tag(database_url: str, tmp_path: 
     wanted = conditions(("hasAllModules", [{"moduleName": each["moduleName"]} for each in MODULES]))
     async with ncmp_with(database_url, tmp_path, plugin) as (_, client, [address]):
         await client.registered(address, map(load_test_handle, HANDLES))
-        async with asyncio.timeout(60):
-            while len(await client.ids(wanted)) < len(HANDLES):
-                await asyncio.sleep(0.05)
+        await client.until_found(len(HANDLES), wanted)
         more = conditions(("hasAllModules", [{"moduleName": "module100"}, {"moduleName": "another"}]))
         assert await client.ids(more) == []
         found = await client.of_handle("ch-1", "/modules")
@@ -185,9 +182,7 @@ async def test_the_trust_level_follows_the_health(database_url: str, tmp_path: P
         await client.registered(address, [*map(load_test_handle, HANDLES), untrusted])
         for healthy, distrusted in ((True, 1), (False, 11), (True, 1)):
             plugin.healthy = healthy
-            async with asyncio.timeout(60):
-                while len(await client.ids(at("NONE"))) != distrusted:
-                    await asyncio.sleep(0.05)
+            await client.until_found(distrusted, at("NONE"))
             assert len(await client.ids(at("COMPLETE"))) == 11 - distrusted
             level = (await client.of_handle("ch-1")).body["trustLevel"]
             assert level == ("COMPLETE" if healthy else "NONE")

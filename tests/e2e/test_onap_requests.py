@@ -6,48 +6,33 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from ran_datajobs.dmi.settings import PluginSettings
 from tests.kit.onap_client import (
     MODULE_SET_TAGS,
     PRODUCER,
     READY,
     Answer,
-    OnapClient,
     alternate_id,
     conditions,
     cps_path,
     load_test_handle,
     onap_client,
 )
-from tests.kit.plugin_parts import WatchedElement, served_plugin
-from tests.kit.whole_service import Service, whole_service
+from tests.kit.onap_service import Ncmp, served_ncmp
+from tests.kit.whole_service import whole_service
 from tests.tiers import sampled
 
 HANDLES = range(1, 12)
 
 
-class Ncmp(NamedTuple):
-    """A service with the handles of the load test, and the address of its plugin."""
-
-    service: Service
-    client: OnapClient
-    plugin: str
-
-
 @pytest.fixture
 async def ncmp(database_url: str, tmp_path: Path) -> AsyncIterator[Ncmp]:
-    """A service whose plugin is the reference plugin; it has eleven handles."""
-    async with (
-        served_plugin(PluginSettings(tmp_path / "dmi"), lambda _: WatchedElement()) as plugin,
-        whole_service(database_url, tmp_path / "service") as service,
-        onap_client(service.root) as client,
-    ):
-        await client.registered(plugin, map(load_test_handle, HANDLES))
-        yield Ncmp(service, client, plugin)
+    """A service with eleven handles."""
+    async with served_ncmp(database_url, tmp_path, HANDLES) as served:
+        yield served
 
 
 def refused(answer: Answer, status: int, word: str, *, message: str | None = None) -> None:
@@ -68,11 +53,7 @@ async def test_the_load_test_registers_polls_and_removes(
     """Batches of at most 2,000 handles with properties that are numbers are taken, each with 200. The search
     for READY handles then finds all of them, with their alternate ids; after the removal it finds none."""
     batch = min(2000, number // 5)
-    async with (
-        served_plugin(PluginSettings(tmp_path / "dmi"), lambda _: WatchedElement()) as plugin,
-        whole_service(database_url, tmp_path / "service") as service,
-        onap_client(service.root) as client,
-    ):
+    async with served_ncmp(database_url, tmp_path) as (_, client, plugin):
         for start in range(1, number + 1, batch):
             await client.registered(plugin, map(load_test_handle, range(start, start + batch)))
         await client.until_ready(number)

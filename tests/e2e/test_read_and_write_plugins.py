@@ -4,7 +4,6 @@ service."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ import pytest
 
 from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
 from tests.kit.whole_service import JOBS, Service, called, whole_service
+from tests.kit.worker_parts import until
 
 ELEMENT = "/SubNetwork=X/ManagedElement=1"
 EMS = "ems-1"
@@ -184,6 +184,5 @@ async def _failed(service: Service, operations: list[dict[str, Any]]) -> str:
 
 async def planned(service: Service, job_id: str) -> None:
     """Wait until the job has its sub-jobs."""
-    async with asyncio.timeout(30), service.database.connection() as connection:
-        while not await connection.fetchval("select planned from data_job where job_id = $1::uuid", job_id):
-            await asyncio.sleep(0.02)
+    query = "select from data_job where planned and job_id = $1::uuid"
+    await until(lambda: service.database.fetch(query, job_id))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ran_datajobs.errors import StoreUnavailable
 from ran_datajobs.store.database import Database
 from ran_datajobs.store.modules import Module, Question, answered, note_handles
 from tests.kit.api_service import PLUGIN, Api, changes_nothing, northbound_api
+from tests.kit.worker_parts import until
 
 FIRST = "/SubNetwork=Europe/SubNetwork=Ireland/MeContext=MyRadioNode1/ManagedElement=MyManagedElement1"
 ODD = "/SubNetwork=A/ManagedElement=x%2Fy z"
@@ -263,14 +263,13 @@ async def many(api: Api, size: int = 2000) -> None:
     await api.rows("update cm_handle set public_properties = jsonb_build_object('text', $1::text)", text)
 
 
-async def sessions_in_transactions(api: Api) -> int:
-    """Number of sessions of the API that are in a transaction."""
-    (row,) = await api.rows(
-        "select count(*) as n from pg_stat_activity"
-        " where datname = current_database() and pid <> pg_backend_pid() and xact_start is not null"
+async def until_no_transaction(api: Api) -> None:
+    """Return once no session of the API is in a transaction."""
+    query = (
+        "select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        " and xact_start is not null having count(*) = 0"
     )
-    count: int = row["n"]
-    return count
+    await until(lambda: api.rows(query))
 
 
 async def test_a_client_that_goes_away_ends_its_query(api: Api) -> None:
@@ -282,9 +281,7 @@ async def test_a_client_that_goes_away_ends_its_query(api: Api) -> None:
         ) as response:
             assert await response.content.readexactly(1) == b"["
             response.close()
-    async with asyncio.timeout(10):
-        while await sessions_in_transactions(api):
-            await asyncio.sleep(0.01)
+    await until_no_transaction(api)
     assert len(await ids(api, paths.ID_SEARCHES, {})) == 5004
 
 
@@ -298,9 +295,7 @@ async def test_a_client_that_reads_nothing_holds_no_connection(
         api.root + paths.SEARCHES, json={}, headers={"Content-Type": "application/json"}, read_bufsize=1
     ) as response:
         assert await response.content.readexactly(1) == b"["
-        async with asyncio.timeout(10):
-            while await sessions_in_transactions(api):
-                await asyncio.sleep(0.01)
+        await until_no_transaction(api)
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
 

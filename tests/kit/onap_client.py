@@ -6,7 +6,6 @@ The bodies are those of ONAP's load test and of its collection of requests, writ
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import io
 import json
@@ -16,6 +15,8 @@ from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
+
+from tests.kit.worker_parts import until
 
 READY: Final = "//state[@cm-handle-state='READY']"
 MODULE_SET_TAGS: Final = ("tagA", "tagB", "tagC", "tagD", "tagE")
@@ -114,11 +115,17 @@ class OnapClient:
         found: list[str] = answer.body
         return found
 
+    async def until_found(self, number: int, body: Any, **query: str) -> None:
+        """Poll a search until it finds this number of handles."""
+
+        async def all_found() -> bool:
+            return len(await self.ids(body, **query)) == number
+
+        await until(all_found)
+
     async def until_ready(self, number: int) -> None:
         """Poll as the load test does, until this number of handles is READY."""
-        async with asyncio.timeout(60):
-            while len(await self.ids(cps_path(READY), outputAlternateId="true")) < number:
-                await asyncio.sleep(0.1)
+        await self.until_found(number, cps_path(READY), outputAlternateId="true")
 
 
 @contextlib.asynccontextmanager
