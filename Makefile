@@ -6,6 +6,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
+# Every command is a process of its own, and without compiled modules it would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 ARGS ?=
 WORKERS ?= 4
 BIN := .venv/bin

@@ -472,6 +472,9 @@ async def test_a_scope_that_is_sent_to_a_plugin_has_its_type(service: Service, d
     """Also for the default: a plugin need not define a scope without a type."""
     bodies: list[Any] = []
 
+    async def modules(request: web.Request) -> web.Response:
+        return web.json_response({"schemas": []})
+
     async def create(request: web.Request) -> web.Response:
         bodies.append(await request.json(loads=msgspec.json.decode))
         return web.json_response({"dataProducerJobId": "1", "subJobId": "1"}, status=201)
@@ -482,7 +485,8 @@ async def test_a_scope_that_is_sent_to_a_plugin_has_its_type(service: Service, d
         return web.json_response([{"operationId": str(n), "statusCode": 0} for n in range(len(SCOPES))])
 
     app = web.Application()
-    app.add_routes([web.post("/{path:.*}", create), web.get("/{path:.*}", ask)])
+    asked_for = web.post("/dmi/v1/ch/{handle}/modules", modules)
+    app.add_routes([asked_for, web.post("/{path:.*}", create), web.get("/{path:.*}", ask)])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
