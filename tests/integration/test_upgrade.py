@@ -79,7 +79,7 @@ async def take_again(plugin: ScriptedPlugin, address: str, database: Database) -
 
 
 @pytest.mark.without_schema
-@pytest.mark.parametrize("schema", sampled(OLDER, (1, 6, 8, 11, 14, OLDER[-1])))
+@pytest.mark.parametrize("schema", sampled(OLDER, (1, 8, 14, OLDER[-1])))
 async def test_open_jobs_of_an_older_schema_are_finished(
     database_url: str, tmp_path: Path, schema: int
 ) -> None:
