@@ -167,12 +167,14 @@ async def test_the_migration_leaves_every_sub_job_in_its_place(database_url: str
     """After the migration, before any worker runs: a lane has at most one active write, and no more active
     reads than the plugin takes. Active sub-jobs are due. A waiting sub-job waits behind another in its lane,
     or for a job. The two closed lanes are in quarantine. Jobs without open sub-jobs are due for their own
-    step. Open sub-jobs keep the dialect of their plugin, whatever is registered later."""
+    step. Open sub-jobs keep the dialect that their plugin is registered with,
+    whatever is registered later."""
     await load_stages(database_url, schema)
     database = await migrated_by_two(database_url)
     async with database.connection() as connection:
         rows = await connection.fetch(
-            """select s.*, j.name, coalesce(p.read_slots, 4) as read_slots, p.dialect as dialect_of_plugin
+            """select s.*, j.name, coalesce(p.read_slots, 4) as read_slots,
+                      coalesce(nullif(p.dialect, 'auto'), s.dialect) as dialect_of_plugin
                from sub_job s join data_job j using (job_id) join dmi_plugin p using (plugin_id)"""
         )
         steps = await connection.fetch(
