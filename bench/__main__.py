@@ -23,8 +23,8 @@ NAMES = (
     "registration",
     "searches",
 )
-ONLY_WHEN_NAMED = ("scale", "tables", "lines")
-"""Measurements that take many minutes, or that run nothing."""
+ONLY_WHEN_NAMED = ("scale", "tables", "k6", "lines")
+"""Measurements that take many minutes, that need a folder from elsewhere, or that run nothing."""
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs what some tests need in addition to the Python packages: Chromium, a JDK with Maven, PgBouncer, the
-# Kafka broker.
+# Installs what some tests need in addition to the Python packages: Chromium, a JDK with Maven, PgBouncer,
+# Node.js, the Kafka broker.
 # Programs that are installed already are not changed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,6 +10,7 @@ missing=()
 command -v chromium >/dev/null || missing+=(chromium)
 command -v java >/dev/null || missing+=(default-jre-headless)
 command -v mvn >/dev/null || missing+=(maven)
+command -v node >/dev/null || missing+=(nodejs)
 PATH="$PATH:/usr/sbin" command -v pgbouncer >/dev/null || missing+=(pgbouncer)
 
 if ((${#missing[@]})); then

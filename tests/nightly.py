@@ -3,7 +3,8 @@
 
 A step that has passed for this commit and the uncommitted changes is not run again: its figures are kept in
 ``.nightly/``, one file per step, next to its output. An interrupted run therefore continues where it stopped.
-Exit status: 0 when every step has passed, 1 when one has failed, 2 for wrong use.
+``ONAP_K6_TESTS`` names the folder of ONAP's load test, which the step ``k6`` runs.
+Exit status: 0 when every step has passed or was skipped, 1 when one has failed, 2 for wrong use.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+import bench.k6
 import msgspec
 from msgspec import Struct
 
@@ -29,11 +31,12 @@ _CLOSING: Final = re.compile(r"^=*\s*((?:\d+ \w+(?:, )?)+ in [\d.]+s.*?)\s*=*$")
 
 class Step(Struct, frozen=True):
     """A command, run in the root of the project. Variables that are already set take precedence over
-    ``environment``."""
+    ``environment``. ``missing``: what the step needs and this machine lacks; then it is skipped."""
 
     name: str
     command: tuple[str, ...]
     environment: Mapping[str, str] = {}
+    missing: str = ""
 
 
 class Figures(Struct, frozen=True):
@@ -48,6 +51,13 @@ class Figures(Struct, frozen=True):
 def pytest_step(name: str, *arguments: str, **environment: str) -> Step:
     """A step that runs tests with the interpreter of this process."""
     return Step(name, (sys.executable, "-m", "pytest", "-q", "-m", "", *arguments), environment)
+
+
+def load_test_step(tests: str) -> Step:
+    """ONAP's load test as long as ONAP runs it. ``tests``: its folder, absolute; empty if none is named."""
+    return Step(
+        "k6", (sys.executable, "-m", "bench", f"k6={tests},50000,900"), missing=bench.k6.missing(tests)
+    )
 
 
 STEPS: Final = (
@@ -78,6 +88,7 @@ STEPS: Final = (
         DELIVERY_KILLS="100",
     ),
     Step("kills", (sys.executable, "-m", "tests.recovery.rounds", "1000")),
+    load_test_step(os.environ.get("ONAP_K6_TESTS", "")),
 )
 
 
@@ -92,6 +103,9 @@ def main(arguments: Sequence[str], steps: Sequence[Step] = STEPS, folder: Path =
     all_passed = True
     for step in steps:
         if chosen.only and step.name not in chosen.only:
+            continue
+        if step.missing:
+            print(f"{step.name}: skipped, {step.missing}", flush=True)
             continue
         kept = folder / f"{step.name}.json"
         figures = None if chosen.again else figures_in(kept)

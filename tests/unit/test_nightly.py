@@ -38,6 +38,16 @@ def test_a_step_that_has_passed_is_not_run_again(tmp_path: Path, capsys: pytest.
     assert log.read_text().split()[3:] == ["first"]
 
 
+def test_a_step_that_lacks_something_is_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its line says what is missing; that is no failure, and the step has no figures."""
+    log, folder = tmp_path / "log", tmp_path / "figures"
+    steps = [Step("needy", step("needy", log).command, missing="name a folder"), step("other", log)]
+    assert main([], steps, folder) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "needy: skipped, name a folder"
+    assert log.read_text().split() == ["other"]
+    assert [kept.name for kept in folder.glob("*.json")] == ["other.json"]
+
+
 def test_figures_of_another_commit_or_of_an_interrupted_run_do_not_count(tmp_path: Path) -> None:
     """Then the step is run as if it had never run."""
     log, folder = tmp_path / "log", tmp_path / "figures"
