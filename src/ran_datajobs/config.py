@@ -283,7 +283,9 @@ class Settings:
         None, "Kafka servers to which the plugin publishes the results of reads"
     )
     dmi_service_url: Url | None = _other_side(
-        None, "service to which it publishes them where there is no Kafka; default: DATAJOBS_SERVER"
+        None,
+        "service to which it publishes them where there is no Kafka; this or NCMP is asked who owns an object;"
+        " default: DATAJOBS_SERVER",
     )
     provmns_url: Url | None = _other_side(
         None, "ProvMnS server that executes; default: a network in this process"

@@ -9,14 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
+from ran_datajobs.dmi.bodies import onap_job, seed_job
 from ran_datajobs.dmi.settings import PluginSettings
+from ran_datajobs.errors import InvalidRequest
+from ran_datajobs.plugins import wire
 from ran_datajobs.plugins.client import HttpBounds, PeerHttp
 from ran_datajobs.plugins.credentials import Credentials
 from ran_datajobs.plugins.health import Health, health_of
 from ran_datajobs.plugins.modules import modules_of
 from tests.kit.plugin_parts import DEADLINE, KeptMessages, WatchedElement, served_plugin
+
+SEED = {"dataAcceptType": wire.TREE_FLAT, "dataContentType": wire.JSON_PATCH_3GPP}
 
 
 @pytest.fixture
@@ -111,11 +117,16 @@ async def test_a_write_with_the_media_types_of_its_clients(
         assert len((await answer.json())["responses"]) == 2
 
 
-async def test_a_number_as_operation_id(url: str, session: aiohttp.ClientSession) -> None:
-    """The example of ONAP's OpenAPI for a read has one."""
-    body = write_job(data=[{"path": "/SubNetwork=Small", "op": "read", "operationId": 1}])
-    async with session.post(f"{url}/dmi/v1/cmreadJob?destination=x", json=body) as answer:
-        assert answer.status == 201, await answer.text()
+def test_operation_ids_as_ncmp_passes_them_on() -> None:
+    """Numbers, as in the example of ONAP's OpenAPI, are echoed as such; repeated ones are taken, but not in
+    the seed dialect; an operation without one gets its position."""
+    lines = [{"path": "/A=1", "op": "read"} | given for given in ({"operationId": 1}, {"operationId": 1}, {})]
+    job = onap_job(True, "x", "", msgspec.json.encode(write_job(data=lines)), 10)
+    assert [each["operationId"] for each in msgspec.json.decode(job.operations)] == [1, 1, "2"]
+    with pytest.raises(InvalidRequest, match='#/data/1/operationId: "1" is the id of #/data/0'):
+        seed_job(
+            "job-1", "x", "", msgspec.json.encode(write_job(requestId="job-1", **SEED, data=lines[:2])), 10
+        )
 
 
 @pytest.mark.parametrize("key", ["dataAcceptType", "dataContentType"])

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Raw
 
 from ran_datajobs.dmi.element import Element, Outcome, ReadChunk
+from ran_datajobs.dmi.owners import Owners
 from ran_datajobs.dmi.publisher import Publisher, StatusNews
 from ran_datajobs.dmi.server import serve
 from ran_datajobs.dmi.settings import PluginSettings
@@ -123,6 +124,7 @@ async def served_plugin(
     element_of: Callable[[str], Element | None],
     publisher: Publisher | None = None,
     news: StatusNews | None = None,
+    owners: Owners | None = None,
 ) -> AsyncIterator[str]:
     """The reference plugin on a free port. Yields its base address."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -134,6 +136,7 @@ async def served_plugin(
             element_of,
             publisher or KeptMessages(),
             news=news,
+            owners=owners,
             ready=ready.set_result,
         )
     )

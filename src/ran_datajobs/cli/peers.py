@@ -17,6 +17,7 @@ from ran_datajobs.config import Group, default_data_dir
 
 if TYPE_CHECKING:
     from ran_datajobs.dmi.jobs import ElementOf
+    from ran_datajobs.dmi.owners import Owners
     from ran_datajobs.dmi.publisher import Publisher, StatusNews
     from ran_datajobs.plugins.client import PeerHttp
 
@@ -49,7 +50,8 @@ def dmi(settings: Settings) -> None:
     The element is a ProvMnS server; {dataProducerId} in its address stands for the data producer of a
     sub-job; --provmns-servers-file names a server per data producer, with its names and manners. Without
     either, the plugin simulates a network by itself. Results of reads go to --dmi-kafka-bootstrap, or to the
-    service at --dmi-service-url or DATAJOBS_SERVER.
+    service at --dmi-service-url or DATAJOBS_SERVER. There, the plugin also asks who owns the object of a
+    ProvMnS request; the owner of a simulated one is known.
 
     Examples: `datajobs dmi --provmns-url http://127.0.0.1:8082 --dmi-kafka-bootstrap 127.0.0.1:9092` ·
     `datajobs dmi`
@@ -83,8 +85,9 @@ async def _dmi(settings: Settings) -> None:
         publisher: Publisher
         news: StatusNews | None = None
         kafka = settings.dmi_kafka_bootstrap
+        service = settings.dmi_service_url or settings.server
+        element_of, owners = _elements(settings, http, service)
         if kafka is None:
-            service = settings.dmi_service_url or settings.server
             publisher = news = ServiceLink(service, http, settings.token, settings.finished_spelling)
         else:
             from ran_datajobs.messaging.kafka import KafkaBus
@@ -96,9 +99,10 @@ async def _dmi(settings: Settings) -> None:
             settings.host,
             settings.port,
             PluginSettings(_own_folder(settings), finished_spelling=settings.finished_spelling),
-            _element_of(settings, http),
+            element_of,
             publisher,
             news=news,
+            owners=owners,
         )
 
 
@@ -108,8 +112,10 @@ def _own_folder(settings: Settings) -> Path:
     return settings.data_dir / "plugin" if own else settings.data_dir
 
 
-def _element_of(settings: Settings, http: PeerHttp) -> ElementOf:
-    """ProvMnS servers if any are configured, else a simulated network in this process."""
+def _elements(settings: Settings, http: PeerHttp, service: str) -> tuple[ElementOf, Owners]:
+    """ProvMnS servers if any are configured, whose owners ``service`` knows; else a simulated network in this
+    process."""
+    from ran_datajobs.dmi.owners import NcmpOwners
     from ran_datajobs.dmi.provmns.servers import (
         DATA_PRODUCER,
         EVERY,
@@ -119,21 +125,25 @@ def _element_of(settings: Settings, http: PeerHttp) -> ElementOf:
     )
     from ran_datajobs.simulator.wire import PROVMNS
 
+    owners = NcmpOwners(service, http, settings.token)
     if settings.provmns_servers_file is not None:
-        return ProvMnsElements(read_servers(settings.provmns_servers_file), http).element_of
+        return ProvMnsElements(read_servers(settings.provmns_servers_file), http).element_of, owners
     if settings.provmns_url is None:
-        return _element_in_process(settings)
+        return _elements_in_process(settings)
     root = settings.provmns_url if settings.provmns_url.endswith(PROVMNS) else settings.provmns_url + PROVMNS
     entry = ServerEntry(root, actions=DATA_PRODUCER in root)
-    return ProvMnsElements({EVERY: entry}, http).element_of
+    return ProvMnsElements({EVERY: entry}, http).element_of, owners
 
 
-def _element_in_process(settings: Settings) -> ElementOf:
+def _elements_in_process(settings: Settings) -> tuple[ElementOf, Owners]:
+    from ran_datajobs.dmi.owners import ElementOwners
     from ran_datajobs.dmi.simulated import simulated_elements
     from ran_datajobs.simulator.network import Network
 
     network = Network(settings.sites, settings.seed)
-    return simulated_elements(network, network.model, network.actions, network.data_producers()).get
+    producers = network.data_producers()
+    elements = simulated_elements(network, network.model, network.actions, producers)
+    return elements.get, ElementOwners(producers)
 
 
 async def _simulate(settings: Settings) -> None:

@@ -37,7 +37,7 @@ MAX_LISTED: Final = 100
 
 NCMP_ACCEPT_TYPES: Final = ACCEPT_TYPES | {JSON}
 NCMP_CONTENT_TYPES: Final = CONTENT_TYPES | {JSON, MERGE_PATCH}
-"""Media types in a create of the onap dialect: NCMP passes on what its client sends."""
+"""Media types in a create of the onap dialect: NCMP passes on those of its client."""
 
 _WITH_VALUE: Final = frozenset({Op.ADD, Op.REPLACE, Op.MERGE, Op.ACTION, Op.TEST})
 _SEED: Final = msgspec.json.Decoder(SeedCreate)
@@ -86,7 +86,8 @@ def _new_job(
     body: bytes,
     most: int,
 ) -> NewJob:
-    operations = [_taken(job_operation(operation)) for operation in create.data]
+    lines: Sequence[ReceivedSeed | ReceivedOnap] = create.data
+    operations = [_taken(job_operation(line, place)) for place, line in enumerate(lines)]
     problems = list(
         _problems(
             create, {"request id": request_id, "destination": destination, "key": key}, operations, most
@@ -123,7 +124,7 @@ def _taken(operation: Operation) -> Operation:
 def _problems(
     create: SeedCreate | OnapCreate, texts: dict[str, str], operations: Sequence[Operation], most: int
 ) -> Iterator[Problem]:
-    is_onap = isinstance(create, OnapCreate)
+    is_onap = isinstance(create, OnapCreate)  # NCMP passes on what its client sends, as repeated ids
     accepted = NCMP_ACCEPT_TYPES if is_onap else ACCEPT_TYPES
     content = NCMP_CONTENT_TYPES if is_onap else CONTENT_TYPES
     if create.data_accept_type not in accepted:
@@ -139,7 +140,7 @@ def _problems(
         yield "#/data", f"must hold 1 to {most} operations; it holds {len(operations)}"
     seen: dict[str, int] = {}
     for place, operation in enumerate(operations):
-        if operation.id_text in seen:
+        if operation.id_text in seen and not is_onap:
             first = f"#/data/{seen[operation.id_text]}"
             yield f"#/data/{place}/operationId", f"{got(operation.id_text)} is the id of {first} as well"
         seen.setdefault(operation.id_text, place)

@@ -11,8 +11,8 @@ import asyncio
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Final, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -32,6 +32,8 @@ ElementOf = Callable[[str], Element | None]
 _PRUNE_EVERY: Final = 600.0
 _PRUNE_AT_ONCE: Final = 1_000
 _NEWS_AT_ONCE: Final = 1_000
+
+_Result = TypeVar("_Result")
 
 
 class NewJob(Struct, frozen=True):
@@ -63,12 +65,28 @@ class NoElement(Struct, frozen=True):
     """The plugin does not serve this data producer."""
 
 
+class Late(Struct, frozen=True):
+    """The time of a call is over. ``started``: the element is executing it and may yet complete it; otherwise
+    it is never executed."""
+
+    started: bool
+
+
+class _Call(Generic[_Result]):
+    """A call of an element outside a job: ``turn`` is done when it may start."""
+
+    def __init__(self, work: Callable[[Element], Awaitable[_Result]]) -> None:
+        self.work = work
+        self.turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.started = False
+
+
 class _Lane:
-    """Waiting jobs of one data producer."""
+    """What waits for one data producer."""
 
     def __init__(self) -> None:
-        self.writes: deque[Standing] = deque()
-        self.reads: deque[Standing] = deque()
+        self.writes: deque[Standing | asyncio.Future[None]] = deque()
+        self.reads: deque[Standing | asyncio.Future[None]] = deque()
         self.write_runs = False
         self.reads_running = 0
 
@@ -95,7 +113,7 @@ class PluginJobs:
         self._cancelled: set[str] = set()  # data jobs that start no further job
         self._lanes: dict[str, _Lane] = {}
         self._open = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._notifying: set[asyncio.Task[None]] = set()
         self._slots = asyncio.Semaphore(settings.executing)
         self._stopping = False
@@ -152,6 +170,36 @@ class PluginJobs:
                 return Taken(job_id)
             case KeyTaken() as taken:
                 return taken
+
+    async def call(
+        self,
+        data_producer_id: str,
+        work: Callable[[Element], Awaitable[_Result]],
+        *,
+        is_read: bool,
+        within: float,
+    ) -> _Result | Late | TooManyJobs | NoElement:
+        """Result of ``work`` at the element of a data producer, which waits for its turn in the lane like a
+        job. It is not in the journal: a caller that gets no answer knows no outcome. Of the seconds
+        ``within``, waiting for the turn is a part. ``work`` that was started is completed, even if the
+        caller no longer waits."""
+        element = self._element_of(data_producer_id)
+        if element is None:
+            return NoElement()
+        if self._open >= self._settings.open_jobs:
+            return TooManyJobs()
+        lane = self._lanes.setdefault(data_producer_id, _Lane())
+        call = _Call(work)
+        self._open += 1
+        (lane.reads if is_read else lane.writes).append(call.turn)
+        self._advance(lane)
+        task = self._start(self._run_call(lane, call, element, is_read), data_producer_id)
+        try:
+            await asyncio.wait({task}, timeout=within)
+        finally:
+            if not task.done() and not call.started:
+                task.cancel()
+        return task.result() if task.done() and not task.cancelled() else Late(call.started)
 
     def state(self, job_id: str) -> JobState | None:
         """State of a job; ``None`` if there is no job with this id."""
@@ -228,14 +276,40 @@ class PluginJobs:
         """Start the jobs that may run now."""
         if self._stopping:
             return
-        if lane.writes and not lane.write_runs:
-            lane.write_runs = True
-            standing = lane.writes.popleft()
-            self._start(self._run_write(lane, standing), standing.state.job.job_id)
+        while lane.writes and not lane.write_runs:
+            lane.write_runs = self._begin(lane, lane.writes.popleft(), self._run_write)
         while lane.reads and lane.reads_running < self._settings.reads:
-            lane.reads_running += 1
-            standing = lane.reads.popleft()
-            self._start(self._run_read(lane, standing), standing.state.job.job_id)
+            lane.reads_running += self._begin(lane, lane.reads.popleft(), self._run_read)
+
+    def _begin(
+        self,
+        lane: _Lane,
+        waiting: Standing | asyncio.Future[None],
+        run: Callable[[_Lane, Standing], Coroutine[None, None, None]],
+    ) -> bool:
+        """Start a job or a call. False if nobody waits for the call any more."""
+        if isinstance(waiting, Standing):
+            self._start(run(lane, waiting), waiting.state.job.job_id)
+        elif waiting.done():
+            return False
+        else:
+            waiting.set_result(None)
+        return True
+
+    async def _run_call(self, lane: _Lane, call: _Call[_Result], element: Element, is_read: bool) -> _Result:
+        try:
+            await call.turn
+            async with self._slots:
+                call.started = True
+                return await call.work(element)
+        finally:
+            self._open -= 1
+            if not call.turn.cancelled():
+                if is_read:
+                    lane.reads_running -= 1
+                else:
+                    lane.write_runs = False
+                self._advance(lane)
 
     async def _run_write(self, lane: _Lane, standing: Standing) -> None:
         try:
@@ -297,12 +371,13 @@ class PluginJobs:
             if not self._of_request[request_id]:
                 del self._of_request[request_id]
 
-    def _start(self, work: Coroutine[None, None, None], job_id: str) -> None:
-        task = asyncio.create_task(work, name=f"dmi.job.{job_id}")
+    def _start(self, work: Coroutine[None, None, _Result], subject: str) -> asyncio.Task[_Result]:
+        task = asyncio.create_task(work, name=f"dmi.job.{subject}")
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
+    def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._log.error(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """HTTP routes of the reference DMI plugin: the calls of both dialects, those that ONAP's NCMP makes of every
-plugin (modules, health), and two additional ones.
+plugin (modules, health; ProvMnS and actions in :mod:`~ran_datajobs.dmi.provmns_routes`), and two additional
+ones.
 
 These are ``GET /healthz``, and ``GET /dmi/v1/history?dataProducerId=&after=&limit=``: the batches that were
 sent to the element of a data producer, in order, one line each. The history is for tests and operators; NCMP
@@ -22,9 +23,11 @@ from litestar.response import Stream
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
+from ran_datajobs.dmi import provmns_routes
 from ran_datajobs.dmi.bodies import onap_job, seed_job
 from ran_datajobs.dmi.jobs import NewJob, NoElement, PluginJobs, Taken, TooManyJobs
 from ran_datajobs.dmi.journal import KeyTaken
+from ran_datajobs.dmi.owners import Owners
 from ran_datajobs.dmi.problems import answer_problems, problem
 from ran_datajobs.dmi.records import JobState
 from ran_datajobs.dmi.settings import PluginSettings
@@ -238,17 +241,28 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-def plugin_app(jobs: PluginJobs, settings: PluginSettings, log: Logger) -> ASGIApp:
-    """Create the application for ``jobs``, which must be open while it is served."""
+def plugin_app(
+    jobs: PluginJobs, settings: PluginSettings, log: Logger, owners: Owners | None = None
+) -> ASGIApp:
+    """Create the application for ``jobs``, which must be open while it is served. Without ``owners`` it
+    serves no ProvMnS."""
     plugin = _Plugin(jobs, settings)
+    dependencies = {"plugin": Provide(lambda: plugin, sync_to_thread=False)}
+    provmns_handlers = () if owners is None else provmns_routes.HANDLERS
+    if owners is not None:
+        provmns = provmns_routes.ProvMnS(jobs, owners, settings.call_timeout, log)
+        dependencies["provmns"] = Provide(lambda: provmns, sync_to_thread=False)
     app = Litestar(
         [
             seed_create, seed_status, seed_result, seed_cancel, seed_cancel_all, onap_cancel_all,
             onap_create_write, onap_create_read, onap_status, onap_result, onap_cancel,
-            modules, module_resources, history, actuator_health, healthz,
+            modules, module_resources, history, actuator_health, healthz, *provmns_handlers,
         ],
-        dependencies={"plugin": Provide(lambda: plugin, sync_to_thread=False)},
-        exception_handlers={Exception: answer_problems(log)},
+        dependencies=dependencies,
+        exception_handlers={
+            provmns_routes.Refused: provmns_routes.answer_refused,
+            Exception: answer_problems(log),
+        },
         request_max_body_size=settings.body_bytes,
         openapi_config=None,
         logging_config=None,

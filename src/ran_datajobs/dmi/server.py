@@ -10,6 +10,7 @@ from ran_datajobs.config import check_home
 from ran_datajobs.dmi.execution import Executor
 from ran_datajobs.dmi.jobs import ElementOf, PluginJobs
 from ran_datajobs.dmi.journal import Journal
+from ran_datajobs.dmi.owners import Owners
 from ran_datajobs.dmi.publisher import Publisher, StatusNews
 from ran_datajobs.dmi.routes import plugin_app
 from ran_datajobs.dmi.settings import PluginSettings
@@ -29,13 +30,14 @@ async def serve(
     publisher: Publisher,
     *,
     news: StatusNews | None = None,
+    owners: Owners | None = None,
     ready: Ready | None = None,
     log: Logger | None = None,
 ) -> None:
     """Run the plugin on ``host:port`` (0: a free port) until cancelled, then stop cleanly.
 
     Running batches may finish within ``PluginSettings.grace``; the journal keeps the rest. Raises UsageError
-    when the port is in use or another plugin owns the data dir.
+    when the port is in use or another plugin owns the data dir. Without ``owners``, ProvMnS is not served.
     """
     log = log or logger()
     if port:
@@ -46,7 +48,7 @@ async def serve(
     jobs = PluginJobs(journal, executor, element_of, settings, log, news)
     await jobs.open()
     try:
-        async with serving(plugin_app(jobs, settings, log), host, port) as address:
+        async with serving(plugin_app(jobs, settings, log, owners), host, port) as address:
             if ready is not None:
                 ready(address)
             await asyncio.get_running_loop().create_future()

@@ -17,7 +17,8 @@ class PluginSettings(Struct, frozen=True):
     UNKNOWN after a SIGKILL. ``open_jobs``: maximum jobs that wait or run; above it, a create is answered
     503. ``executing``: maximum jobs executed concurrently, over all data producers. ``reads``: maximum
     concurrent reads of one data producer. ``publish_give_up``: timeout of publishing, after which a read is
-    FAILED. ``retention``: how long ended jobs and their keys are kept. ``grace``: how long a stop waits for
+    FAILED. ``call_timeout``: maximum time until the answer to a ProvMnS request; NCMP waits 30 s.
+    ``retention``: how long ended jobs and their keys are kept. ``grace``: how long a stop waits for
     running batches.
     """
 
@@ -29,6 +30,7 @@ class PluginSettings(Struct, frozen=True):
     executing: int = 256
     reads: int = 4
     publish_give_up: float = 600.0
+    call_timeout: float = 25.0
     retention: float = 24 * 3600.0
     grace: float = 2.0
     finished_spelling: str = DEFAULT_FINISHED_SPELLING

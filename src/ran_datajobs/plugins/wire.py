@@ -77,6 +77,11 @@ HEALTHZ: Final = "/healthz"  # GET: this project's own
 UP: Final = "UP"
 """``status`` of a plugin that is up, in the answer to :data:`ACTUATOR_HEALTH`."""
 
+INVENTORY: Final = "/ncmpInventory/v1/ch"
+"""Path of NCMP at which handles are registered, and of its look-up of the handle that owns an FDN."""
+
+DISTINGUISHED_NAME: Final = "distinguishedName"  # query parameter of that look-up
+
 DESTINATION: Final = "destination"  # query parameter: where the client wants the results
 DATA_PRODUCER_ID: Final = "dataProducerId"  # query parameter of the seed dialect
 
@@ -166,10 +171,10 @@ class ReceivedSeed(SeedOperation, forbid_unknown_fields=False, kw_only=True):
 
 
 class ReceivedOnap(OnapOperation, forbid_unknown_fields=False, kw_only=True):
-    """As a plugin reads it: other versions may add members. The OpenAPI's own example has a number as id."""
+    """As a plugin reads it: other versions may add members. The OpenAPI's own example has a number as id, and
+    NCMP sends none for an operation without one."""
 
     path: str
-    operation_id: str | int
 
 
 def onap_operation(operation: SeedOperation) -> OnapOperation:
@@ -232,8 +237,9 @@ def names(written: tuple[str, ...] | str | None) -> tuple[str, ...] | None:
     return written
 
 
-def job_operation(operation: ReceivedSeed | ReceivedOnap) -> Operation:
-    """The operation that the plugin executes: ``operation`` without its CM handle data."""
+def job_operation(operation: ReceivedSeed | ReceivedOnap, place: int = 0) -> Operation:
+    """The operation that the plugin executes: ``operation`` without its CM handle data. Without an id, it has
+    its ``place`` as id."""
     if isinstance(operation, ReceivedSeed):
         scope = operation.scope
     elif operation.scope_type is None and operation.scope_level is None:
@@ -244,7 +250,7 @@ def job_operation(operation: ReceivedSeed | ReceivedOnap) -> Operation:
     return Operation(
         operation.op,
         operation.path,
-        operation.operation_id,
+        str(place) if operation.operation_id is None else operation.operation_id,
         operation.value,
         UNSET if attributes is None else attributes,
         UNSET if fields is None else fields,

@@ -70,6 +70,7 @@ class ErrorBody(Struct, frozen=True, omit_defaults=True, rename="camel"):
     bad_objects: tuple[str, ...] = ()
     bad_attributes: tuple[str, ...] = ()
     bad_query_params: tuple[str, ...] = ()
+    other_problems: tuple[ErrorBody, ...] = ()
     errors: tuple[ErrorDetail, ...] = ()
 
 
@@ -186,9 +187,35 @@ class _WireScope(Struct, frozen=True, rename="camel"):
 _scope_decoder: Final = msgspec.json.Decoder(_WireScope)
 
 
+class Parameters(Struct, frozen=True):
+    """The parameters of a read; None: absent. ``selector`` stands alone."""
+
+    scope: Scope | None = None
+    filters: tuple[str, ...] | None = None
+    attributes: tuple[str, ...] | None = None
+    fields: tuple[str, ...] | None = None
+    selector: str | None = None
+
+
 def read_query(query: str, base: str) -> Selection | Selectors | BadQuery:
+    """The selection of a read that the query describes; ``base``: the key that the path names."""
+    given = read_parameters(query)
+    if isinstance(given, BadQuery):
+        return given
+    if given.selector is not None:
+        try:
+            return Selectors(parse(given.selector))
+        except InvalidSelector as error:
+            return BadQuery("dataNodeSelector", str(error))
+    try:
+        return selection(class_of(base), given.scope, given.filters, given.attributes, given.fields)
+    except InvalidFilter as error:
+        return BadQuery("filter", str(error))
+
+
+def read_parameters(query: str) -> Parameters | BadQuery:
     """Parse the query of a read: scope (exploded, or JSON from 19.2 on), filter, attributes and fields; or
-    dataNodeSelector (from 18.3 on), alone."""
+    dataNodeSelector (from 18.3 on), alone. Filters and selectors are not parsed."""
     if len(query) > MAX_QUERY:
         return BadQuery("", f"a query has at most {MAX_QUERY} characters")
     try:
@@ -199,7 +226,7 @@ def read_query(query: str, base: str) -> Selection | Selectors | BadQuery:
     for name, value in pairs:
         asked.setdefault(name, []).append(value)
     if "dataNodeSelector" in asked:
-        return _selectors(asked)
+        return _alone("\n".join(asked["dataNodeSelector"]), asked)
     scope = _scope(asked)
     if isinstance(scope, BadQuery):
         return scope
@@ -209,22 +236,17 @@ def read_query(query: str, base: str) -> Selection | Selectors | BadQuery:
             return BadQuery(
                 "fields", f"{each!r} is not a JSON Pointer (RFC 6901): '~' must be followed by 0 or 1"
             )
-    try:
-        return selection(class_of(base), scope, asked.get("filter"), _listed(asked.get("attributes")), fields)
-    except InvalidFilter as error:
-        return BadQuery("filter", str(error))
+    filters = tuple(asked["filter"]) if "filter" in asked else None
+    return Parameters(scope, filters, _listed(asked.get("attributes")), fields)
 
 
-def _selectors(asked: Mapping[str, Sequence[str]]) -> Selectors | BadQuery:
+def _alone(selector: str, asked: Mapping[str, Sequence[str]]) -> Parameters | BadQuery:
     beside = sorted(asked.keys() & {"scope", "scopeType", "scopeLevel", "filter", "attributes", "fields"})
     if beside:
         return BadQuery(
             beside[0], "cannot stand beside dataNodeSelector, which selects objects and attributes"
         )
-    try:
-        return Selectors(parse("\n".join(asked["dataNodeSelector"])))
-    except InvalidSelector as error:
-        return BadQuery("dataNodeSelector", str(error))
+    return Parameters(selector=selector)
 
 
 def _scope(asked: Mapping[str, Sequence[str]]) -> Scope | BadQuery | None:
