@@ -284,8 +284,8 @@ class Settings:
     )
     dmi_service_url: Url | None = _other_side(
         None,
-        "service to which it publishes them where there is no Kafka; this or NCMP is asked who owns an object;"
-        " default: DATAJOBS_SERVER",
+        "service to which it publishes them where there is no Kafka; this or NCMP is asked who owns an"
+        " object; default: DATAJOBS_SERVER",
     )
     provmns_url: Url | None = _other_side(
         None, "ProvMnS server that executes; default: a network in this process"

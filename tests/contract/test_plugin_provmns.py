@@ -95,8 +95,8 @@ async def test_a_read(ncmp: Client) -> None:
 
 
 async def test_a_patch(ncmp: Client) -> None:
-    """Paths are relative to the target. Both media types of NCMP, and the names that ONAP's load test sends
-    in plain JSON Patch."""
+    """Paths are relative to the target. Both media types of NCMP, with both kinds of paths: ONAP's load
+    test sends names in plain JSON Patch."""
     items = (
         {"op": "replace", "path": "/NRCellDU=1#/attributes/userLabel", "value": "a"},
         {"op": "merge", "path": "/NRCellDU=2#/attributes", "value": {"userLabel": "b"}},
@@ -104,10 +104,12 @@ async def test_a_patch(ncmp: Client) -> None:
     assert await ncmp.patch(DU, *items) == (204, None)
     plain = {"op": "replace", "path": "/attributes/userLabel", "value": "c"}
     assert await ncmp.patch(f"{DU}/NRCellDU=3", plain, kind=PLAIN) == (204, None)
+    pointer = {"op": "replace", "path": "/attributes/userLabel", "value": "e"}
+    assert await ncmp.patch(CELL, pointer) == (204, None)
     named = {"op": "replace", "path": "/NRCellDU=2#/attributes/userLabel", "value": "d"}
     assert await ncmp.patch(DU, named, kind=PLAIN) == (204, None)
     labels = [(await attributes_of(ncmp, f"{DU}/NRCellDU={n}"))["userLabel"] for n in (1, 2, 3)]
-    assert labels == ["a", "d", "c"]
+    assert labels == ["e", "d", "c"]
     assert await ncmp.patch(DU) == (204, None)
 
 

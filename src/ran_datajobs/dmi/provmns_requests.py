@@ -67,10 +67,8 @@ def target_of(path: str) -> str | BadRequest:
 
 
 def patch_operations(content_type: str, body: bytes, target: str) -> list[Operation] | BadRequest:
-    """The operations of a patch document for the object ``target``. Raises InvalidRequest for another shape.
-
-    ``replace`` and ``add`` of ``/attributes`` are the same: both set all attributes.
-    """
+    """The operations of a patch document for the object ``target``. Raises InvalidRequest for another
+    shape."""
     kind = content_type.partition(";")[0].strip().lower()
     known = _PATCHES.get(kind)
     if known is None:
@@ -85,7 +83,7 @@ def patch_operations(content_type: str, body: bytes, target: str) -> list[Operat
     operations: list[Operation] = []
     for place, item in enumerate(items):
         op = known.get(item.op)
-        path = _path_below(target, item.path, plain=kind == wire.JSON_PATCH)
+        path = _path_below(target, item.path)
         if op is None:
             needed = ", ".join(known)
             return _bad_op(place, f"with {kind} op must be one of {needed}; it is {got(item.op)}", 422)
@@ -180,11 +178,11 @@ def _bad_op(place: int, detail: str, status: int = 400) -> BadRequest:
     return BadRequest(wire.error_body(status, detail, bad_op=f"/{place}"))
 
 
-def _path_below(target: str, path: str, *, plain: bool) -> str | InvalidFdn:
-    """Path of an operation from that of a PatchItem: the name of an object relative to the target (or
-    nothing) with a fragment. ``plain``: a JSON Pointer into the resource, too; ONAP's load test sends names
-    in plain JSON Patch."""
-    if plain and (path == "/attributes" or path.startswith("/attributes/")):
+def _path_below(target: str, path: str) -> str | InvalidFdn:
+    """Path of an operation from that of a PatchItem: a JSON Pointer into the resource (RFC 6902), or the name
+    of an object relative to the target (or nothing) with a fragment (TS 32.158 §6.4.3). No path can be both,
+    and ONAP's load test sends the second in a plain JSON Patch."""
+    if path == "/attributes" or path.startswith("/attributes/"):
         return f"{_path_of(target)}#{path}"
     name, fragment = fdn.split_path(path)
     try:

@@ -221,12 +221,12 @@ async def read(request: _Request, provmns: _Served) -> Response[Any]:
     return await provmns.read(request)
 
 
-@patch(_OBJECT)
+@patch(_OBJECT, request_max_body_size=wire.MAX_BODY)
 async def change(request: _Request, provmns: _Served) -> Response[Any]:
     return await provmns.change(request)
 
 
-@put(_OBJECT)
+@put(_OBJECT, request_max_body_size=wire.MAX_BODY)
 async def replace(request: _Request, provmns: _Served) -> Response[Any]:
     return await provmns.replace(request)
 
@@ -236,7 +236,7 @@ async def remove(request: _Request, provmns: _Served) -> Response[Any]:
     return await provmns.delete(request)
 
 
-@post(ACTIONS + "/{action:path}")
+@post(ACTIONS + "/{action:path}", request_max_body_size=wire.MAX_BODY)
 async def act(request: _Request, provmns: _Served) -> Response[Any]:
     return await provmns.act(request)
 
