@@ -253,6 +253,7 @@ class Settings:
     # limits
     max_body: Size = _limit(512 << 20, "largest request body", at_least=1)
     max_operations: Count = _limit(1_000_000, "most operations of a job", at_least=1)
+    provmns_max_operations: Count = _limit(1000, "most operations of a PATCH of ProvMnS", at_least=1)
     max_open_jobs: Count = _limit(10_000, "most open jobs of a client", at_least=1)
     max_body_bytes_in_flight: Size = _limit(
         _GIB, "all request bodies being received or worked on together", at_least=1

@@ -71,6 +71,8 @@ async def known_places(api: Api) -> list[dict[str, str]]:
             "bucket_id": "datajobs-results",
             "part": part["key"].partition("/")[2],
             "reference": "ch-0",
+            "dn": "SubNetwork=A/ManagedElement=9",  # without an owner: no worker would execute its job
+            "dn_and_action": "SubNetwork=A/ManagedElement=9/lock",
         }
         for topic in ("Topic", "ncmp-async-m2m")
     ]

@@ -194,6 +194,8 @@ PLACES = {
     "job_id": uuid4(),
     "sub_job_id": uuid4(),
     "reference": "ch-1",
+    "dn": "A=1",
+    "dn_and_action": "A=1/act",
     "topic": INTERNAL_TOPIC,
     "bucket_id": "b",
     "part": "x",

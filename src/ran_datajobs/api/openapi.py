@@ -26,10 +26,11 @@ _COMMON: Final = (400, 401, 403, 406, 503)
 
 
 def documented(
-    *statuses: int, common: tuple[int, ...] = _COMMON, ncmp: bool = False
+    *statuses: int, common: tuple[int, ...] = _COMMON, ncmp: bool = False, body: type = Problem
 ) -> dict[int, ResponseSpec]:
-    """The problems that a route can answer with, for the OpenAPI document. ``ncmp``: its path is NCMP's."""
-    body, media_type = (NcmpError, MediaType.JSON) if ncmp else (Problem, PROBLEM_JSON)
+    """The problems that a route can answer with, for the OpenAPI document. ``ncmp``: its path is NCMP's;
+    ``body``: the type of the problems of another path."""
+    body, media_type = (NcmpError, MediaType.JSON) if ncmp else (body, PROBLEM_JSON)
     return {
         status: success(body, HTTPStatus(status).phrase, media_type)
         for status in sorted((*statuses, *common))
@@ -41,7 +42,7 @@ def success(body: Any, description: str, media_type: str = "application/json") -
     return ResponseSpec(body, generate_examples=False, description=description, media_type=media_type)
 
 
-def with_body(body: type) -> Any:
+def with_body(body: Any, *media_types: str) -> Any:
     """The ``operation_class`` of a route whose request body is JSON of the type ``body``."""
     (schema,), shapes = msgspec.json.schema_components((body,), ref_template="{name}")
 
@@ -55,7 +56,7 @@ def with_body(body: type) -> Any:
                 return [inlined(each) for each in node]
         return node
 
-    content = {"application/json": spec.OpenAPIMediaType(inlined(schema))}
+    content = {each: spec.OpenAPIMediaType(inlined(schema)) for each in media_types or ("application/json",)}
     described = spec.RequestBody(content, required=True)
     return lambda **fields: spec.Operation(**fields | {"request_body": described})
 
@@ -77,6 +78,7 @@ def openapi_config(api_root: str) -> OpenAPIConfig:
         servers=[spec.Server(url=api_root)],
         tags=[
             spec.Tag("data jobs", "Submit, ask, cancel, retry."),
+            spec.Tag("ProvMnS", "Reads, writes and actions of managed objects (TS 28.532, O-RAN R1)."),
             spec.Tag("results", "Result objects, and topics of the embedded bus."),
             spec.Tag("inventory", "CM handles and DMI plugins (ONAP's registration)."),
             spec.Tag("plugins", "What DMI plugins call."),

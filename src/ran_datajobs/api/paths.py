@@ -30,6 +30,17 @@ OBJECT: Final = BUCKET + "/{job_id:uuid}/{part:path}"
 NCMP_ROOTS: Final = frozenset({"ncmp", "ncmpInventory"})
 """First segments of the paths of ONAP CPS-NCMP."""
 
+PROVMNS_ROOT: Final = "/ProvMnS/v1"
+"""The NRM root of ProvMnS (3GPP TS 28.532), which is also the CM API of O-RAN R1."""
+
+PROVMNS: Final = PROVMNS_ROOT + "/{dn:path}"
+ACTIONS: Final = "/prov-mns-extensions/v1alpha1/actions"
+ACTION: Final = ACTIONS + "/{dn_and_action:path}"
+"""An action of ONAP's extensions of ProvMnS: the DN of the object, a slash and the name of the action."""
+
+PROVMNS_ROOTS: Final = frozenset({"ProvMnS", "prov-mns-extensions"})
+"""First segments of the paths of ProvMnS and of its extensions."""
+
 INVENTORY: Final = "/ncmpInventory/v1/ch"
 PLUGIN_HANDLES: Final = INVENTORY + "/cmHandles"
 INVENTORY_ID_SEARCHES: Final = INVENTORY + "/searches"

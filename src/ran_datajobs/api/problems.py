@@ -2,7 +2,7 @@
 """Maps each exception to an error answer, and refuses query parameters that a route does not have.
 
 An error answer is a problem (RFC 9457); below the paths of ONAP CPS-NCMP it is NCMP's own error body, unless
-the client accepts ``application/problem+json`` by name.
+the client accepts ``application/problem+json`` by name; of ProvMnS it has the members of TS 28.623 as well.
 
 Names of query parameters are case-insensitive. Unknown ones are refused because otherwise a misspelt
 ``dryRun`` would submit a job, and a misspelt filter would list everything.
@@ -23,11 +23,11 @@ from litestar.params import QueryParameter
 from litestar.typing import FieldDefinition
 
 from ran_datajobs import errors
-from ran_datajobs.api import paths
+from ran_datajobs.api import paths, provmns_problems
 from ran_datajobs.api.dependencies import AnyRequest
 from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
 from ran_datajobs.http.json_body import choices_of, in_words, shortened
-from ran_datajobs.http.problem import MAX_LISTED, PROBLEM_JSON, NcmpError, Problem, respond
+from ran_datajobs.http.problem import MAX_LISTED, PROBLEM_JSON, NcmpError, respond
 from ran_datajobs.planning.keys import NOT_OFFERED, not_offered
 from ran_datajobs.telemetry import Logger
 
@@ -62,16 +62,17 @@ def error_answer(
     faults: tuple[tuple[str, str], ...] = (),
     count: int = 0,
     message: str = "",
-) -> Response[Problem] | Response[NcmpError]:
+) -> Response[Any]:
     """The error answer to ``request``, in the form of its path. ``faults``: (JSON pointer, detail) pairs.
 
     ``message``: NCMP's, by default the name of the status.
     """
     path = request.scope["path"]
+    root = path[1:].partition("/")[0]
+    if root in paths.PROVMNS_ROOTS:
+        return provmns_problems.refusal(path, request.scope["method"], status, detail, headers, faults, count)
     problem = respond(path, status, detail, headers, faults, count)
-    if path[1:].partition("/")[0] not in paths.NCMP_ROOTS or PROBLEM_JSON in request.headers.get(
-        "accept", ""
-    ):
+    if root not in paths.NCMP_ROOTS or PROBLEM_JSON in request.headers.get("accept", ""):
         return problem
     listed = [f"{pointer}: {fault}" for pointer, fault in faults[:MAX_LISTED]]
     if not (listed and detail.startswith(listed[0])):  # else it repeats the first
@@ -86,10 +87,10 @@ def error_answer(
 
 def problem_answers(
     log: Logger,
-) -> Callable[[AnyRequest, Exception], Response[Problem] | Response[NcmpError]]:
+) -> Callable[[AnyRequest, Exception], Response[Any]]:
     """The handler of all exceptions. An unexpected one is logged and becomes a 500 without details."""
 
-    def answer_problem(request: AnyRequest, error: Exception) -> Response[Problem] | Response[NcmpError]:
+    def answer_problem(request: AnyRequest, error: Exception) -> Response[Any]:
         path, count = request.scope["path"], 0
         faults: tuple[tuple[str, str], ...] = ()
         detail = error.detail if isinstance(error, HTTPException) else str(error)

@@ -225,7 +225,7 @@ async def outcomes_of(
         for part, producer in written:
             if part.operations == 0 or (failed_alone and part.failed == 0):
                 continue
-            outcomes = [outcome_of(each, producer, values) for each in await _responses(api, row, part)]
+            outcomes = [outcome_of(each, producer, values) for each in await responses_in(api, row, part)]
             if row.type is JobType.WRITE:
                 yield list(filter(wanted.takes, outcomes))
                 continue
@@ -239,7 +239,8 @@ async def outcomes_of(
         yield list(filter(wanted.takes, of_read.values()))
 
 
-async def _responses(api: ApiDependencies, row: JobRow, part: results.Part) -> list[model.Response]:
+async def responses_in(api: ApiDependencies, row: JobRow, part: results.Part) -> list[model.Response]:
+    """The responses in a result object of a job. Raises StorageUnavailable."""
     body = await api.objects.get(row.results_bucket, part.key)
     if body is None:
         raise StorageUnavailable(f"the result object {row.results_bucket}/{part.key} is gone")

@@ -24,6 +24,7 @@ from ran_datajobs.api import (
     page_and_probes,
     paths,
     plugins,
+    provmns,
     results,
     submit,
 )
@@ -51,6 +52,9 @@ _ROUTES: Final = (
     *_for(auth.READERS, "data jobs", jobs.list_jobs, jobs.get_job, jobs.list_sub_jobs, jobs.job_events),
     *_for(auth.READERS, "data jobs", results.list_failures, results.list_outcomes, results.get_request),
     *_for(auth.READERS, "data jobs", page_and_probes.list_reasons),
+    *_for(auth.READERS, "ProvMnS", provmns.read_objects, provmns.read_by_selector),
+    *_for(auth.SUBMITTERS, "ProvMnS", provmns.change_objects, provmns.replace_object, provmns.delete_object),
+    *_for(auth.SUBMITTERS, "ProvMnS", provmns.call_action),
     *_for(auth.READERS, "results", results.get_manifest, results.get_object, plugins.read_topic),
     *_for(auth.PLUGINS, "plugins", plugins.publish, plugins.push_status),
     *_for(auth.ADMINS, "inventory", plugins.register),

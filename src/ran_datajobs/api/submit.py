@@ -33,11 +33,12 @@ from ran_datajobs.api.tokens import Client
 from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.errors import InvalidRequest, StorageUnavailable, StoreUnavailable
 from ran_datajobs.inventory.owners import Owners
-from ran_datajobs.model import Ignored, OperationState
+from ran_datajobs.model import OperationState
 from ran_datajobs.planning.request import JobRequest, check_request, read_accepted
 from ran_datajobs.planning.split import split
 from ran_datajobs.results.parts import load_failures
 from ran_datajobs.store import jobs, results
+from ran_datajobs.store.jobs import JobRow, NewJob
 
 ZSTD_LEVEL: Final = 1
 _MAX_KNOWN_BUCKETS: Final = 1000
@@ -71,15 +72,14 @@ async def submit(
     ] = None,
 ) -> Response[SubmitAnswer] | Response[Plan]:
     """Submit a data job. The 202 is a promise: the job is durable before it is sent."""
-    if key is not None and not _KEY.fullmatch(key):
-        raise InvalidRequest.at("Idempotency-Key", "must have 1 to 255 visible ASCII characters")
-    await _check_disk(api)
+    check_key(key)
+    await check_disk(api)
     async with api.bodies.json(request) as body:
         taken: tuple[str, bytes] | None = None
         if key and not dry:
-            taken = key, await off_loop(len(body), _digest, request.scope["query_string"], body)
-        if first_answer := await _check_admission(api, caller, taken):
-            return first_answer
+            taken = key, await off_loop(len(body), digest, request.scope["query_string"], body)
+        if first := await check_admission(api, caller, taken):
+            return accepted(api, first)
         head = await off_loop(len(body), check_request, body, api.settings.max_operations)
         resolved = await resolve(
             destination,
@@ -91,7 +91,7 @@ async def submit(
         if dry:
             plan = await asyncio.to_thread(_plan, head, body, await api.owners.catch_up())
             return Response(plan, status_code=200)
-        return await _accept(api, caller, head, resolved, body, key=taken)
+        return accepted(api, await accept(api, caller, head, resolved, body, key=taken))
 
 
 @post(
@@ -111,8 +111,8 @@ async def retry(
     """Submit a new data job of the operations that did not succeed: same ids, order, destination and mode."""
     if not job.status.terminal:
         raise Conflict("the data job is still under way: cancel it or wait")
-    await _check_disk(api)
-    await _check_admission(api, caller, None)
+    await check_disk(api)
+    await check_admission(api, caller, None)
     async with api.database.connection() as connection:
         written = await results.listing(connection, job.job_id)
     states, lost = await load_failures(api.objects, job.results_bucket, written)
@@ -129,7 +129,7 @@ async def retry(
             raise nothing
         destination = Destination(job.destination, job.destination_kind)
         head = msgspec.structs.replace(left[0], ignored=job.ignored)  # as in the first answer
-        return await _accept(api, caller, head, destination, left[1], retry_of=job.job_id)
+        return accepted(api, await accept(api, caller, head, destination, left[1], retry_of=job.job_id))
 
 
 def _left_over(stored: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:
@@ -181,7 +181,7 @@ async def _known_buckets(api: ApiDependencies, caller: Client) -> list[str]:
     return [api.settings.results_bucket, *named]
 
 
-async def _accept(
+async def accept(
     api: ApiDependencies,
     caller: Client,
     read: JobRequest,
@@ -190,9 +190,13 @@ async def _accept(
     *,
     retry_of: UUID | None = None,
     key: tuple[str, bytes] | None = None,
-) -> Response[SubmitAnswer]:
-    """Store a job from a checked request and its bytes, due for planning, in one transaction; answer 202."""
-    job = jobs.NewJob(
+) -> NewJob | JobRow:
+    """Store a job from a checked request and its bytes, due for planning, in one transaction.
+
+    ``key``: an Idempotency-Key, and the digest of the request. Returns the job, which is durable; the one of
+    the ``key`` if a concurrent request was first.
+    """
+    job = NewJob(
         job_id=uuid4(),
         client=caller.name,
         destination=destination.name,
@@ -208,8 +212,8 @@ async def _accept(
     except jobs.UnknownAfter as error:
         raise _unknown_after(job, *error.args) from None
     except jobs.KeyTaken:  # by a concurrent request
-        if first_answer := await _check_admission(api, caller, key):
-            return first_answer
+        if first := await check_admission(api, caller, key):
+            return first
         lost = "the job of this Idempotency-Key has just been removed: send it again"
         raise StoreUnavailable(lost) from None
     await reached(Checkpoint.ACCEPT_STORED)
@@ -222,31 +226,29 @@ async def _accept(
         operations=job.count,
         destination=job.destination,
     )
-    named = jobs.bucket_named(job.destination_kind, job.destination, job.results_bucket)
-    return _accepted(api, job.job_id, named, job.ignored)
+    return job
 
 
-def _accepted(
-    api: ApiDependencies, job_id: UUID, bucket: str, ignored: Ignored | None
-) -> Response[SubmitAnswer]:
+def accepted(api: ApiDependencies, job: NewJob | JobRow) -> Response[SubmitAnswer]:
     """The answer to a submit; a repetition returns the same bytes."""
+    ignored = job.ignored
     answer = SubmitAnswer(
-        job_id,
+        job.job_id,
         "NOT_STARTED",
-        api.view.job_uri(job_id),
-        api.view.results_uri(bucket, job_id),
+        api.view.job_uri(job.job_id),
+        api.view.results_uri(job.bucket_named, job.job_id),
         ignored.keys if ignored else msgspec.UNSET,
         ignored.count if ignored else msgspec.UNSET,
     )
     return Response(answer, status_code=202, headers={"Location": answer.statusuri})
 
 
-async def _check_admission(
+async def check_admission(
     api: ApiDependencies, caller: Client, key: tuple[str, bytes] | None
-) -> Response[SubmitAnswer] | None:
-    """The first answer to the Idempotency-Key, if any; raises 409 if its request had another digest.
+) -> JobRow | None:
+    """The job of the Idempotency-Key, if any; raises 409 if its request had another digest.
 
-    Without such an answer, raises 429 if the caller has too many open jobs.
+    Without such a job, raises 429 if the caller has too many open jobs.
     """
     limit = api.settings.max_open_jobs
     async with api.database.connection() as connection:
@@ -258,7 +260,7 @@ async def _check_admission(
             raise Conflict(
                 "this Idempotency-Key was sent with another request before: take a new key for a new job"
             )
-        return _accepted(api, first.job_id, first.bucket_named, first.ignored)
+        return first
     if open_jobs >= limit:
         raise TooManyRequestsException(
             f"{open_jobs} of your data jobs are open, which is the most that "
@@ -267,7 +269,7 @@ async def _check_admission(
     return None
 
 
-async def _check_disk(api: ApiDependencies) -> None:
+async def check_disk(api: ApiDependencies) -> None:
     """Raise 503 if the disk has too little free space for new jobs or cannot be reached."""
     try:
         free = (await asyncio.to_thread(shutil.disk_usage, api.settings.data_dir)).free
@@ -279,13 +281,20 @@ async def _check_disk(api: ApiDependencies) -> None:
         raise ServiceUnavailableException(f"the service's disk has {free} bytes free, {needed}")
 
 
-def _digest(query: bytes, body: bytes) -> bytes:
-    digest = hashlib.sha256(b"%d:" % len(query) + query)
-    digest.update(body)
-    return digest.digest()
+def check_key(key: str | None) -> None:
+    """Raise InvalidRequest for an Idempotency-Key that is none."""
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidRequest.at("Idempotency-Key", "must have 1 to 255 visible ASCII characters")
 
 
-def _unknown_after(job: jobs.NewJob, unknown: set[UUID]) -> InvalidRequest:
+def digest(query: bytes, body: bytes) -> bytes:
+    """The digest by which a repeat of a request under its Idempotency-Key is recognised."""
+    found = hashlib.sha256(b"%d:" % len(query) + query)
+    found.update(body)
+    return found.digest()
+
+
+def _unknown_after(job: NewJob, unknown: set[UUID]) -> InvalidRequest:
     problems = tuple(
         (f"#/after/{place}", "there is no such data job")
         for place, job_id in enumerate(job.after_jobs)

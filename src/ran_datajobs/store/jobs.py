@@ -56,6 +56,11 @@ class NewJob(Struct, frozen=True):
     request: bytes
     ignored: Ignored | None = None
 
+    @property
+    def bucket_named(self) -> str:
+        """The bucket in the address of the job's results."""
+        return bucket_named(self.destination_kind, self.destination, self.results_bucket)
+
 
 class _Counted(Struct, frozen=True, kw_only=True):
     """Numbers of operations by state; those in no other state are pending."""
