@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from yarl import URL
 
 from ran_datajobs.dmi.element import Element
 from ran_datajobs.dmi.owners import ElementOwners, NcmpOwners, Owners, Unavailable
@@ -42,7 +43,8 @@ class Client:
         self.address = address
 
     async def __call__(self, method: str, path: str, body: Any = None, **more: Any) -> tuple[int, Any]:
-        async with self._session.request(method, self.address + path, json=body, **more) as answer:
+        url = URL(self.address + path, encoded=True)
+        async with self._session.request(method, url, json=body, **more) as answer:
             return answer.status, await answer.json(content_type=None) if await answer.read() else None
 
     async def patch(
@@ -159,6 +161,7 @@ async def test_an_action(ncmp: Client, value: Any) -> None:
         ("GET", "/ProvMnS/v1/SubNetwork=Nowhere", None, 404),
         ("GET", "/ProvMnS/v1/nonsense", None, 400),
         ("GET", "/ProvMnS/v1/SubNetwork=%FF", None, 400),
+        ("GET", "/ProvMnS/v1/SubNetwork=ü", None, 404),
         ("PATCH", f"/ProvMnS/v1{CELL}", {"not": "a list"}, 400),
         ("PATCH", f"/ProvMnS/v1{CELL}", [{"op": "copy", "path": "", "from": ""}], 422),
         ("PATCH", f"/ProvMnS/v1{CELL}", [{"op": "add", "path": "/nonsense", "value": 1}], 400),

@@ -19,7 +19,7 @@ from ran_datajobs.nrm.names import key_of_name
 from ran_datajobs.simulator import wire
 
 MAX_LISTED: Final = 100
-"""Maximum applied operations that the answer to a refused document lists."""
+"""Maximum executed operations that the answer to a refused document lists."""
 
 _PLAIN_OPS: Final = {each.value: each for each in (Op.ADD, Op.REMOVE, Op.REPLACE, Op.TEST)}
 _THREE_GPP_OPS: Final = _PLAIN_OPS | {Op.MERGE.value: Op.MERGE}
@@ -167,7 +167,7 @@ def refused(errors: Sequence[ErrorDetail], place: int | None = None) -> wire.Err
 
 
 def _applied(count: int) -> tuple[wire.ErrorBody, ...]:
-    title = "This operation was applied before, and stays"
+    title = "was executed, and stays"
     return tuple(
         wire.ErrorBody("200", "APPLICATION_LAYER_ERROR", title=title, bad_op=f"/{place}")
         for place in range(min(count, MAX_LISTED))

@@ -275,7 +275,7 @@ def _routed_undecoded(app: Litestar) -> ASGIApp:
 
     async def routed(scope: Scope, receive: Receive, send: Send) -> None:
         if "raw_path" in scope:
-            scope["path"] = scope["raw_path"].decode("ascii")
+            scope["path"] = scope["raw_path"].decode("utf-8", "surrogateescape")
         await app(scope, receive, send)
 
     return routed
