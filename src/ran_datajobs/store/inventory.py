@@ -42,7 +42,7 @@ class PluginRow(Struct, frozen=True):
     plugin_id: int = 0
 
 
-class HandleRow(Struct, frozen=True):
+class HandleRow(Struct, frozen=True, gc=False):
     """A CM handle. ``alternate_key`` is the normal form of ``alternate_id``; both None if it has none.
 
     ``read_plugin_id``, ``write_plugin_id``: the plugins of its reads and writes; None means ``plugin_id``.
