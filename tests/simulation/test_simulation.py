@@ -14,7 +14,7 @@ import pytest
 from tests.simulation import planted
 from tests.simulation.world import simulate
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "40"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "20"))
 AT_ONCE = 20
 ROOT = Path(__file__).resolve().parents[2]
 DISPATCH = ROOT / "src/ran_datajobs/dispatch"
