@@ -231,6 +231,9 @@ class Settings:
     inventory_events_topic: Text | None = _service(
         None, "topic of the events of created, updated and deleted CM handles; default: no events"
     )
+    onap_test_api: YesNo = _service(
+        False, "offer ONAP's test interface of data jobs, which its load test calls: /do-not-use/dataJobs"
+    )
 
     # access
     tokens_file: FilePath | None = _access(None, "file of the clients' tokens")

@@ -397,6 +397,28 @@ def test_an_oversized_envelope_is_refused() -> None:
     assert "beside its data" in refused(body(ADD, extra="x" * 2_000_000)).detail
 
 
+def test_what_ncmp_takes() -> None:
+    """Media types of any kind and operations with the same id are taken as they came; all else is checked as
+    ever."""
+    types = {"dataAcceptType": "application/json", "dataContentType": "any/thing"}
+    text = body(*[ADD | {"operationId": given} for given in ("x", "x", 7, "7", None)], **types)
+    request = read_request(text, as_ncmp=True)
+    assert [each.operation_id for each in request.operations] == ["x", "x", 7, "7", "4"]
+    assert (request.accept_type, request.content_type) == ("application/json", "any/thing")
+    faults = refused(text).problems
+    assert [pointer for pointer, _ in faults] == [
+        "#/dataAcceptType", "#/dataContentType", "#/data/1/operationId", "#/data/3/operationId",
+    ]  # fmt: skip
+    for wrong, pointer in (
+        (body(ADD | {"operationId": "x"}, ADD | {"operationId": ""}), "#/data/1/operationId"),
+        (body(ADD, dataContentType="x" * 256), "#/dataContentType"),
+        (body(ADD, dataAcceptType=7), "#/dataAcceptType"),
+    ):
+        with pytest.raises(InvalidRequest) as raised:
+            check_request(wrong, as_ncmp=True)
+        assert [each for each, _ in raised.value.problems] == [pointer]
+
+
 def survives(text: bytes) -> None:
     try:
         request = read_request(text, max_operations=50)

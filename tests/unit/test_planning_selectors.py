@@ -15,7 +15,7 @@ from ran_datajobs.inventory.owners import Owner, Owners
 from ran_datajobs.model import JobType, Reason
 from ran_datajobs.nrm.selectors import parse
 from ran_datajobs.planning.request import check_request, read_accepted
-from ran_datajobs.planning.selectors import Route, _route_of, check, routes_of
+from ran_datajobs.planning.selectors import Classified, Route, _route_of, check, classify, routes_of
 from ran_datajobs.planning.split import Plan, split
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.results.outcomes import unpack
@@ -235,6 +235,22 @@ def test_the_owner_of_the_leading_steps_gets_a_selector() -> None:
         (1, "p2"): [("/SubNetwork=SN2/ManagedElement=ME4", sent[2])],
     }
     assert (found.refused, found.parts_of) == ([], {})
+
+
+def test_selectors_are_classified() -> None:
+    """By plugin for reads and data producer, each once; the broadcasts and those of nobody apart."""
+    every = '/SubNetwork[id="SN1"]/*'
+    begins = '/ManagedElement[contains(id,"ME")]'
+    nobody = '/SubNetwork[id="SN9"]/ManagedElement[id="ME9"]'
+    assert classify("\n".join([nobody, ME2, "&& a comment", every, begins, ME2]), NETWORK) == Classified(
+        [every],
+        {
+            ("http://127.0.0.1:9001", "p1"): [ME2, begins],
+            ("http://127.0.0.1:9001", "p2"): [begins],
+            ("http://127.0.0.1:9001", "p3"): [begins],
+        },
+        [nobody],
+    )
 
 
 def test_a_broadcast_goes_to_every_data_producer_once() -> None:

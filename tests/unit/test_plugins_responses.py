@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 
 from ran_datajobs.model import OperationState, Response
 from ran_datajobs.plugins.port import Entry, Responses, UnreadableBody, UnrecognisedResult
-from ran_datajobs.plugins.responses import MAX_ERRORS, MAX_TEXT, match_entries, read_outcomes
+from ran_datajobs.plugins.responses import (
+    MAX_ERRORS,
+    MAX_TEXT,
+    match_entries,
+    read_outcomes,
+    tell_apart,
+)
 
 MARK = b"\xef\xbb\xbf"
 SUCCEEDED, FAILED = OperationState.SUCCEEDED, OperationState.FAILED
@@ -468,11 +474,12 @@ def unnamed(kind: Callable[[str], Response]) -> Entry:
 
 def states(operations: str, *listed: Entry) -> list[str]:
     """For each operation: the states that are reported, and ``?`` if it cannot have succeeded."""
-    responses, doubts = match_entries(list(operations), listed)
+    names, found = tell_apart(list(operations), listed)
+    responses, doubts = match_entries(names, found)
     return [
         "".join(each.state.value[0] for each in responses.get(name, ()) if each.state)
         + ("?" if name in doubts else "")
-        for name in operations
+        for name in names
     ]
 
 
@@ -489,6 +496,35 @@ def test_entries_find_their_operations_by_name_and_else_by_place() -> None:
     assert states("ab", Entry(), unnamed(good)) == ["", ""]
     assert states("ab", Entry("a"), unnamed(good)) == ["?", "S"]
     assert states("ab", named(good, "a"), named(bad, "a"), named(good, "x")) == ["SF", ""]
+
+
+def test_operations_with_the_same_id() -> None:
+    """Their entries count by position where the list is in the order of the request. Otherwise they count if
+    there is one for each operation and all say the same; else no outcome of these operations is known."""
+    assert states("aab", named(good, "a"), named(bad, "a"), named(good, "b")) == ["S", "F", "S"]
+    assert states("aab", named(bad, "a"), unnamed(good), named(good, "b")) == ["F", "S", "S"]
+    assert states("aab", named(good, "b"), named(good, "a"), named(good, "a")) == ["S", "S", "S"]
+    assert states("aab", named(bad, "b"), named(bad, "a"), named(bad, "a")) == ["F", "F", "F"]
+    assert states("aab", named(good, "b"), named(bad, "a"), named(good, "a")) == ["", "", "S"]
+    assert states("aab", named(good, "a"), named(good, "b")) == ["", "", "S"]
+    assert states("aa", named(good, "a")) == ["", ""]
+    assert states("aa", named(good, "a"), named(good, "a"), named(good, "a")) == ["", ""]
+    assert states("aa", named(good, "a"), Entry("a")) == ["S", "?"]
+    assert states("aab", named(good, "b"), named(good, "a"), Entry("a")) == ["", "", "S"]
+    assert states("aab", named(good, "0"), named(good, "1"), named(good, "b")) == ["", "", "S"]
+    assert states("aab", named(good, "b"), named(good, "b"), named(bad, "b")) == ["", "", "SSF"]
+
+
+@given(st.text("ab", min_size=2, max_size=5), st.lists(st.tuples(st.sampled_from("abc"), st.booleans())))
+def test_no_operation_succeeds_by_the_entry_of_another(ids: str, listed: list[tuple[str, bool]]) -> None:
+    """Of the operations with one id at most as many succeed as entries of this id are successes, and none if
+    there are fewer entries than operations."""
+    found = states(ids, *(named(good if is_good else bad, name) for name, is_good in listed))
+    for name in set(ids):
+        succeeded = [state for state, its in zip(found, ids, strict=True) if its == name and "S" in state]
+        successes = [is_good for its, is_good in listed if its == name]
+        assert len(succeeded) <= sum(successes)
+        assert not succeeded or len(successes) >= ids.count(name)
 
 
 def test_an_entry_that_tells_nothing_costs_its_operation_the_success() -> None:

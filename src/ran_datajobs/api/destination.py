@@ -30,10 +30,12 @@ _MAX_COMPARED: Final = 10_000
 
 
 class Destination(Struct, frozen=True):
-    """``name`` without prefix, ``None`` when none was given; ``kind`` is TOPIC or BUCKET."""
+    """``name`` without prefix, ``None`` when none was given; ``kind`` is TOPIC or BUCKET. ``of_plugins``: the
+    destination that plugins get, if it is not ``name``; nothing is delivered to it."""
 
     name: str | None
     kind: str
+    of_plugins: str | None = None
 
 
 async def resolve(

@@ -27,7 +27,7 @@ REASONS: Final = "/ranoam/cm/v1/reasons"
 TOPIC_MESSAGES: Final = "/ranoam/cm/v1/topics/{topic:str}/messages"
 BUCKET: Final = job_view.BUCKETS + "/{bucket_id:str}"
 OBJECT: Final = BUCKET + "/{job_id:uuid}/{part:path}"
-NCMP_ROOTS: Final = frozenset({"ncmp", "ncmpInventory"})
+NCMP_ROOTS: Final = frozenset({"ncmp", "ncmpInventory", "do-not-use"})
 """First segments of the paths of ONAP CPS-NCMP."""
 
 PROVMNS_ROOT: Final = "/ProvMnS/v1"
@@ -49,8 +49,8 @@ INVENTORY_SEARCHES_V2: Final = "/ncmpInventory/v2/ch/searches"
 ID_SEARCHES: Final = "/ncmp/v1/ch/id-searches"
 SEARCHES: Final = "/ncmp/v1/ch/searches"
 SEARCHES_V2: Final = "/ncmp/v2/ch/searches"
-ENCODED: Final = b"/ncmp/"
-"""Beginning of the paths with an alternate id as one segment."""
+ENCODED: Final = (b"/ncmp/", b"/do-not-use/")
+"""Beginnings of the paths with an alternate id, or NCMP's id of a data job, as one segment."""
 
 HANDLE: Final = "/ncmp/v1/ch/{reference:str}"
 HANDLE_V2: Final = "/ncmp/v2/ch/{reference:str}"
@@ -60,6 +60,11 @@ HANDLE_MODULES: Final = HANDLE + "/modules"
 CM_HANDLES: Final = "/ranoam/cm/v1/cmHandles"
 CM_HANDLE_OWNER: Final = CM_HANDLES + "/owner"
 CM_HANDLE_CHILDREN: Final = CM_HANDLES + "/children"
+ONAP_TEST_WRITE: Final = "/do-not-use/dataJobs/{data_job_id:str}/write"
+ONAP_TEST_READ: Final = "/do-not-use/dataJobs/read"
+ONAP_TEST_BASE: Final = "/ncmp/v1"
+"""The paths of ONAP's test interface are there without and with it."""
+
 STATUS_PUSH: Final = "/ncmp/v1/subJobs/{sub_job_id:uuid}/status"
 HEALTHZ: Final = "/healthz"
 READYZ: Final = "/readyz"

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Final, TypeAlias
@@ -251,10 +252,13 @@ async def responses_in(api: ApiDependencies, row: JobRow, part: results.Part) ->
 
 
 def _values(body: bytes) -> Values:
+    """The values of the operations whose ids no other one has."""
+    operations = read_accepted(body)[1]
+    times = Counter(str(each.operation_id) for each in operations)
     return {
         str(each.operation_id): each.value
-        for each in read_accepted(body)[1]
-        if not isinstance(each.value, UnsetType)
+        for each in operations
+        if not isinstance(each.value, UnsetType) and times[str(each.operation_id)] == 1
     }
 
 

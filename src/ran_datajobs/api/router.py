@@ -21,6 +21,7 @@ from ran_datajobs.api import (
     cm_handles,
     inventory,
     jobs,
+    onap_test,
     page_and_probes,
     paths,
     plugins,
@@ -79,11 +80,17 @@ _ROUTES: Final = (
     *_for(auth.PUBLIC, "page", page_and_probes.get_page),
 )
 
+_ONAP_TEST: Final = (
+    *_for(auth.SUBMITTERS, "ONAP's test interface", onap_test.write),
+    *_for(auth.READERS, "ONAP's test interface", onap_test.classify),
+)
+"""Routes that are there if ``onap_test_api`` is set."""
+
 
 def build(api: ApiDependencies) -> Litestar:
     """The application."""
     return _application(
-        _ROUTES,
+        (*_ROUTES, *(_ONAP_TEST if api.settings.onap_test_api else ())),
         api.settings,
         api.log,
         api.metrics,

@@ -45,6 +45,10 @@ _MAX_KNOWN_BUCKETS: Final = 1000
 _KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
+class KeyOfAnother(Conflict):
+    """The Idempotency-Key came with another request before."""
+
+
 @post(
     paths.JOBS,
     status_code=202,
@@ -127,15 +131,20 @@ async def retry(
     async with stored_request(api, job.job_id, _left_over, wanted) as left:
         if left is None:
             raise nothing
-        destination = Destination(job.destination, job.destination_kind)
+        destination = Destination(job.destination, job.destination_kind, job.plugin_destination)
         head = msgspec.structs.replace(left[0], ignored=job.ignored)  # as in the first answer
         return accepted(api, await accept(api, caller, head, destination, left[1], retry_of=job.job_id))
 
 
 def _left_over(stored: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:
-    """The request with only the ``wanted`` operations, and its body; their order and ids are kept."""
+    """The request with only the ``wanted`` operations, and its body; their order and ids are kept.
+
+    Raises Conflict if several operations have the id of one: it does not say which of them succeeded.
+    """
     envelope, operations = read_accepted(stored)
     left = [operation for operation in operations if str(operation.operation_id) in wanted]
+    if len({str(operation.operation_id) for operation in left}) < len(left):
+        raise Conflict("several operations have the same operationId: submit those to repeat as a new job")
     body = msgspec.json.encode(
         {
             "dataAcceptType": envelope.accept_type,
@@ -146,7 +155,7 @@ def _left_over(stored: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:
             "data": left,
         }
     )
-    return check_request(body, max_operations=len(left)), body
+    return check_request(body, max_operations=len(left), as_ncmp=True), body
 
 
 def _plan(read: JobRequest, body: bytes, owners: Owners) -> Plan:
@@ -204,6 +213,7 @@ async def accept(
         results_bucket=api.settings.results_bucket,
         retry_of=retry_of,
         request=await off_loop(len(body), zstandard.compress, body, ZSTD_LEVEL),
+        plugin_destination=destination.of_plugins,
         **msgspec.structs.asdict(read),
     )
     await reached(Checkpoint.ACCEPT_CHECKED)
@@ -246,7 +256,7 @@ def accepted(api: ApiDependencies, job: NewJob | JobRow) -> Response[SubmitAnswe
 async def check_admission(
     api: ApiDependencies, caller: Client, key: tuple[str, bytes] | None
 ) -> JobRow | None:
-    """The job of the Idempotency-Key, if any; raises 409 if its request had another digest.
+    """The job of the Idempotency-Key, if any; raises KeyOfAnother if its request had another digest.
 
     Without such a job, raises 429 if the caller has too many open jobs.
     """
@@ -257,7 +267,7 @@ async def check_admission(
         )
     if key and first:
         if digest != key[1]:
-            raise Conflict(
+            raise KeyOfAnother(
                 "this Idempotency-Key was sent with another request before: take a new key for a new job"
             )
         return first

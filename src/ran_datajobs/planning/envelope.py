@@ -28,6 +28,7 @@ MAX_KEYS: Final = MAX_ENVELOPE // len('"":0,')
 """An envelope of maximum size has at most so many keys."""
 
 MAX_NAME: Final = 256
+MAX_MEDIA_TYPE: Final = 255
 MAX_AFTER: Final = 1000
 DEFAULT_PRIORITY: Final = 4
 HIGHEST_PRIORITY: Final = 9
@@ -49,12 +50,14 @@ class Envelope(Struct, frozen=True):
     after_jobs: tuple[uuid.UUID, ...] = ()
 
 
-def open_envelope(body: bytes, problems: Problems, unknown: UnknownKeys) -> tuple[Envelope, Raw | None]:
+def open_envelope(
+    body: bytes, problems: Problems, unknown: UnknownKeys, *, any_types: bool = False
+) -> tuple[Envelope, Raw | None]:
     """The envelope, and the undecoded JSON value of ``data`` (None when it is missing or ``null``).
 
-    Invalid fields are added to ``problems``, what is not known or not offered to ``unknown``. Raises
-    InvalidRequest when ``body`` is not one JSON object in UTF-8, or when its envelope is longer than
-    MAX_ENVELOPE.
+    Invalid fields are added to ``problems``, what is not known or not offered to ``unknown``. ``any_types``:
+    media types are passed on whatever they are. Raises InvalidRequest when ``body`` is not one JSON object in
+    UTF-8, or when its envelope is longer than MAX_ENVELOPE.
     """
     keys = itertools.count(1)
 
@@ -75,9 +78,10 @@ def open_envelope(body: bytes, problems: Problems, unknown: UnknownKeys) -> tupl
         unknown.not_offered.add("#/activationMode", f"ATOMIC is not offered: use one of {allowed}")
         del fields["activationMode"]
     mode = _one_of(fields, "activationMode", _MODES, ActivationMode.BEST_EFFORT, problems)
+    accept_types, content_types = (None, None) if any_types else (ACCEPT_TYPES, CONTENT_TYPES)
     envelope = Envelope(
-        accept_type=_one_of(fields, "dataAcceptType", ACCEPT_TYPES, TREE_HIERARCHICAL, problems),
-        content_type=_one_of(fields, "dataContentType", CONTENT_TYPES, JSON_PATCH_3GPP, problems),
+        accept_type=_one_of(fields, "dataAcceptType", accept_types, TREE_HIERARCHICAL, problems),
+        content_type=_one_of(fields, "dataContentType", content_types, JSON_PATCH_3GPP, problems),
         activation_mode=ActivationMode(mode),
         name=_name(fields, problems),
         priority=_priority(fields, problems),
@@ -108,12 +112,20 @@ def _fields_of(members: list[tuple[str, Raw]], problems: Problems) -> dict[str, 
 
 
 def _one_of(
-    fields: dict[str, Any], key: str, allowed: frozenset[str], default: str, problems: Problems
+    fields: dict[str, Any], key: str, allowed: frozenset[str] | None, default: str, problems: Problems
 ) -> str:
+    """The value of ``key``, one of ``allowed``; ``None``: any printable text."""
     value = fields.get(key, default)
-    if isinstance(value, str) and value in allowed:
+    if isinstance(value, str) and (
+        value in allowed if allowed is not None else value.isprintable() and len(value) <= MAX_MEDIA_TYPE
+    ):
         return value
-    problems.add(f"#/{key}", f"must be one of {', '.join(sorted(allowed))}; it is {got(value)}")
+    needed = (
+        f"be one of {', '.join(sorted(allowed))}"
+        if allowed is not None
+        else f"have at most {MAX_MEDIA_TYPE} printable characters"
+    )
+    problems.add(f"#/{key}", f"must {needed}; it is {got(value)}")
     return default
 
 

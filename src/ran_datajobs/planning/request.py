@@ -45,19 +45,23 @@ class JobRequest(Envelope, frozen=True, kw_only=True):
     ignored: Ignored | None
 
 
-def check_request(body: bytes, max_operations: int = MAX_OPERATIONS) -> JobRequest:
+def check_request(body: bytes, max_operations: int = MAX_OPERATIONS, *, as_ncmp: bool = False) -> JobRequest:
     """Decode and check the whole body of a submit.
 
-    Raises InvalidRequest with (pointer, detail) pairs, TooManyOperations, or UnsupportedRequest for what is
-    not offered; nothing else for any bytes.
+    ``as_ncmp``: take media types of any kind, and operations with the same id, as ONAP's NCMP does. Raises
+    InvalidRequest with (pointer, detail) pairs, TooManyOperations, or UnsupportedRequest for what is not
+    offered; nothing else for any bytes.
     """
-    return read_in_pieces(body, lambda text, pieces: _check_pieces(text, pieces, max_operations))
+    return read_in_pieces(
+        body, lambda text, pieces: _check_pieces(text, pieces, max_operations, as_ncmp=as_ncmp)
+    )
 
 
 def read_accepted(body: bytes) -> tuple[Envelope, list[SeedOperation]]:
     """The envelope and the operations of a body that passed :func:`check_request`, also of an older version.
 
-    Paths keep their code points and values their JSON tokens.
+    Paths keep their code points and values their JSON tokens. If it was checked ``as_ncmp``, several
+    operations can have the same id.
     """
     return read_in_pieces(body, _read_pieces)
 
@@ -87,7 +91,7 @@ def open_accepted(
     body: bytes, pieces: Iterable[bytes] | None
 ) -> tuple[Envelope, Iterator[list[SeedOperation]]]:
     """The envelope and the operations, in batches, of a body that was accepted."""
-    envelope, data = open_envelope(body, Problems(), UnknownKeys(Problems()))
+    envelope, data = open_envelope(body, Problems(), UnknownKeys(Problems()), any_types=True)
     return envelope, accepted_operations(pieces or [bytes(data or b"[]")])
 
 
@@ -96,10 +100,12 @@ def _read_pieces(body: bytes, pieces: Iterable[bytes] | None) -> tuple[Envelope,
     return envelope, list(itertools.chain.from_iterable(batches))
 
 
-def _check_pieces(body: bytes, pieces: Iterable[bytes] | None, max_operations: int) -> JobRequest:
+def _check_pieces(
+    body: bytes, pieces: Iterable[bytes] | None, max_operations: int, *, as_ncmp: bool
+) -> JobRequest:
     problems = Problems()
     unknown = UnknownKeys(problems)
-    envelope, data = open_envelope(body, problems, unknown)
+    envelope, data = open_envelope(body, problems, unknown, any_types=as_ncmp)
     ids: list[str | int | UnsetType | None] = []
     different_ids: set[str | int | UnsetType | None] = set()
     usual_ids = True
@@ -130,8 +136,8 @@ def _check_pieces(body: bytes, pieces: Iterable[bytes] | None, max_operations: i
     if len(types) > 1:
         detail = "a job has only reads, or no reads: submit the others separately"
         problems.add(f"#/data/{max(types.values())}/op", detail)
-    if not usual_ids or len(different_ids) < len(ids):
-        _check_ids(ids, problems)
+    if not usual_ids or (len(different_ids) < len(ids) and not as_ncmp):
+        _check_ids(ids, problems, unique=not as_ncmp)
     problems.raise_if_any()
     unknown.not_offered.raise_if_any(UnsupportedRequest)
     return JobRequest(
@@ -160,7 +166,7 @@ def _all_usual_ids(ids: Sequence[Any]) -> bool:
     return is_printable and "" not in ids and max(map(len, ids), default=0) <= MAX_OPERATION_ID
 
 
-def _check_ids(ids: Sequence[str | int | UnsetType | None], problems: Problems) -> None:
+def _check_ids(ids: Sequence[str | int | UnsetType | None], problems: Problems, *, unique: bool) -> None:
     """Check the id of each operation: None if it has none, UNSET if the operation is malformed."""
     owner: dict[str, int] = {}
     for number, operation_id in enumerate(ids):
@@ -169,7 +175,7 @@ def _check_ids(ids: Sequence[str | int | UnsetType | None], problems: Problems) 
         if fault := _id_fault(operation_id):
             problems.add(f"#/data/{number}/operationId", fault)
             continue
-        first = owner.setdefault(str(operation_id), number)
+        first = owner.setdefault(str(operation_id), number) if unique else number
         if first != number:
             problems.add(f"#/data/{number}/operationId", f"is the id of #/data/{first} already")
     for number, operation_id in enumerate(ids):

@@ -31,6 +31,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from ran_datajobs.inventory.owners import Owners, one_per_lane
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm.selectors import MAX_STEPS, Selector, parse
 
@@ -45,6 +46,15 @@ _ID_STEP: Final = (
 )
 _NAME_STEP: Final = rf"/(?!(?:id|objectClass|objectInstance)(?:/|\Z)){fdn.CLASS}"
 _USUAL: Final = re.compile(rf"((?:{_ID_STEP})++)(?:{_NAME_STEP})*+")
+
+
+class Classified(Struct, frozen=True):
+    """The different selectors of a text. ``broadcast``: those that every handle gets. ``owned``: by plugin
+    for reads (its URL) and data producer, those of their handles. ``unowned``: those of no handle."""
+
+    broadcast: list[str]
+    owned: dict[tuple[str, str], list[str]]
+    unowned: list[str]
 
 
 class Route(Struct, frozen=True, gc=False):
@@ -65,6 +75,25 @@ def routes_of(text: str) -> tuple[Route, ...]:
         base = usual[1].replace('[id="', "=").replace('"]', "")[1:]
         return (Route(text, base, is_broadcast=not any(step in text for step in _ELEMENT_STEPS)),)
     return tuple(map(_route_of, parse(text)))
+
+
+def classify(text: str, owners: Owners) -> Classified:
+    """Who gets each selector of a text. Raises InvalidSelector."""
+    found = Classified([], {}, [])
+    for route in routes_of(text):
+        if route.is_broadcast:
+            found.broadcast.append(route.text)
+            continue
+        if route.begins is not None:
+            some = one_per_lane(owners.named(*route.begins))
+        else:
+            some = [owner for owner in (owners.owner_of(route.base),) if owner is not None]
+        for owner in some:
+            lane = owner.read_plugin.url, owner.data_producer_id
+            found.owned.setdefault(lane, []).append(route.text)
+        if not some:
+            found.unowned.append(route.text)
+    return found
 
 
 def check(text: str) -> None:

@@ -71,8 +71,9 @@ any other invalid member                         the member is dropped; an inval
                                                  a misspelt one, voids the success
 ===============================================  =========================================================
 
-The outcome of an operation is determined in :func:`ran_datajobs.plugins.responses.match_entries`, that of the
-sub-job, with its status, in :mod:`ran_datajobs.results.outcomes`.
+The outcome of an operation is determined in :mod:`ran_datajobs.plugins.responses` (``match_entries``, and
+``tell_apart`` for operations with the same id), that of the sub-job, with its status, in
+:mod:`ran_datajobs.results.outcomes`.
 """
 
 from __future__ import annotations

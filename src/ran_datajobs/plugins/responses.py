@@ -8,7 +8,8 @@ among them any echo of private properties, and texts are truncated. Source: ONAP
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Final
 
 import msgspec
@@ -357,6 +358,41 @@ def _error(given: dict[str, object]) -> ErrorDetail:
 
 
 # --- operations --------------------------------------------------------------------------------------
+
+
+def tell_apart(operations: Sequence[str], entries: Sequence[Entry]) -> tuple[Sequence[str], Sequence[Entry]]:
+    """The same operations (ids in the order of the request) and entries under ids that differ, where several
+    operations have the same id: ONAP's NCMP takes such requests.
+
+    If there are as many entries as operations, and each with an id is at the position of its operation, it
+    belongs to this one. Otherwise the entries of a shared id count only if there is one for each of its
+    operations and all have the same state: no operation succeeds by the entry of another.
+    """
+    if len(set(operations)) == len(operations):
+        return operations, entries
+    names = [str(position) for position in range(len(operations))]
+    if len(entries) == len(operations) and all(map(_is_in_place, operations, entries)):
+        return names, [Entry(name, entry.response) for name, entry in zip(names, entries, strict=True)]
+    own: defaultdict[str, list[str]] = defaultdict(list)
+    for operation, name in zip(operations, names, strict=True):
+        own[operation].append(name)
+    states: defaultdict[str, list[object]] = defaultdict(list)
+    for entry in entries:
+        if entry.operation_id is not None:
+            states[str(entry.operation_id)].append(entry.response and entry.response.state)
+    turns: dict[str, Iterator[str]] = {}
+    for operation, some in own.items():
+        listed = states[operation]
+        is_clear = len(listed) == len(some) and len(set(listed)) == 1
+        turns[operation] = repeat(some[0]) if len(some) == 1 else iter(some if is_clear else ())
+    found = []
+    for entry in entries:
+        if entry.operation_id is not None:
+            turn = next(turns.get(str(entry.operation_id), iter(())), None)
+            found.append(Entry("") if turn is None else Entry(turn, entry.response))
+        else:
+            found.append(entry)
+    return names, found
 
 
 def match_entries(

@@ -40,7 +40,7 @@ from ran_datajobs.plugins.port import (
     UnreadableBody,
     UnrecognisedResult,
 )
-from ran_datajobs.plugins.responses import match_entries
+from ran_datajobs.plugins.responses import match_entries, tell_apart
 from ran_datajobs.reasons import with_reason
 from ran_datajobs.results.responses import add_states, make_responses, request_of, state_of, states_in
 from ran_datajobs.store.results import Arrived
@@ -173,7 +173,8 @@ def from_responses(
     Of several responses the worst counts. A write keeps only the worst one; a read keeps all of them in
     order, since its result may be spread over several.
     """
-    listing, doubts = match_entries([operation.id_text for operation in operations], entries)
+    names, entries = tell_apart([operation.id_text for operation in operations], entries)
+    listing, doubts = match_entries(names, entries)
     cancelled = reported is Status.CANCELLED
     missing = (
         OperationState.FAILED if is_read else OperationState.UNKNOWN,
@@ -184,11 +185,10 @@ def from_responses(
         missing = OperationState.NOT_STARTED, Reason.CANCELLED, "cancelled before it was started"
     matched: list[Response] = []
     states: list[OperationState] = []
-    for operation in operations:
-        id_text = operation.id_text
-        doubt = doubts.get(id_text, "")
+    for operation, name in zip(operations, names, strict=True):
+        doubt = doubts.get(name, "")
         listed = [
-            _completed(operation, each, cancelled or cancel_requested) for each in listing.get(id_text, ())
+            _completed(operation, each, cancelled or cancel_requested) for each in listing.get(name, ())
         ]
         state = state_of(listed[0]) if len(listed) == 1 else worst(map(state_of, listed))
         if not listed:

@@ -36,8 +36,9 @@ LAST_POSITION = 2**31 - 1
 
 
 class NewJob(Struct, frozen=True):
-    """A job to insert, from a checked request, of which it has every field. ``request``: its bytes, zstd. The
-    fields are the parameters of the statement that inserts it."""
+    """A job to insert, from a checked request, of which it has every field. ``request``: its bytes, zstd.
+    ``plugin_destination``: the destination that plugins get, if it is not ``destination``. The fields
+    are the parameters of the statement that inserts it."""
 
     job_id: UUID
     client: str
@@ -55,6 +56,7 @@ class NewJob(Struct, frozen=True):
     count: int
     request: bytes
     ignored: Ignored | None = None
+    plugin_destination: str | None = None
 
     @property
     def bucket_named(self) -> str:
@@ -96,8 +98,8 @@ class JobRow(_Counted, frozen=True, kw_only=True):
     plugins executed and that were counted after the cancel.
     ``ignored``: the keys of its request that have no effect; ``None`` if there are none.
     ``delivery_topic``: where its results are delivered (see :mod:`ran_datajobs.store.outbox`); ``None`` if
-    they stay in ``results_bucket``. ``split_reads``: operations have several parts. ``cancelled_sub_jobs``:
-    number of sub-jobs that a cancel stopped.
+    they stay in ``results_bucket``. ``plugin_destination``: as in :class:`NewJob`. ``split_reads``:
+    operations have several parts. ``cancelled_sub_jobs``: number of sub-jobs that a cancel stopped.
     """
 
     job_id: UUID
@@ -128,6 +130,7 @@ class JobRow(_Counted, frozen=True, kw_only=True):
     cancelled_at: datetime | None = None
     ended_after_cancel: int | None = None
     delivery_topic: str | None = None
+    plugin_destination: str | None = None
     delivery_number: int = 1
     split_reads: bool = False
     cancelled_sub_jobs: int = 0
@@ -229,6 +232,17 @@ async def count_sub_jobs(connection: Connection, job_ids: Sequence[UUID]) -> dic
 async def sub_jobs(connection: Connection, job_id: UUID, *, after: int, limit: int) -> list[SubJobRow]:
     """Up to ``limit`` sub-jobs in order, behind position ``after`` (-1: from the first)."""
     return read(SubJobRow, await connection.fetch(_SQL["list_sub_jobs"], job_id, after, limit))
+
+
+async def creates_answered(connection: Connection, job_id: UUID) -> bool:
+    """True when no create of the job remains to be sent or answered; also when there is no such job."""
+    return await connection.fetchval(_SQL["creates_answered"], job_id) is not False
+
+
+async def creates(connection: Connection, job_id: UUID) -> list[tuple[str | None, str, str]]:
+    """``data_producer_job_id``, plugin (URL) and data producer of each sub-job of a job, in their order; the
+    first is ``None`` while the plugin has not accepted it."""
+    return [tuple(row.values()) for row in await connection.fetch(_SQL["creates"], job_id)]
 
 
 async def changed_sub_jobs(

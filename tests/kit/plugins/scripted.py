@@ -26,6 +26,7 @@ from ran_datajobs.plugins import wire
 
 MAX_HISTORY: Final = 100_000
 MAX_OPERATIONS: Final = 1_000_000
+MAX_KEPT: Final = 500
 _MAX_BODY: Final = 512 * 1024 * 1024
 _OPERATIONS: Final = msgspec.json.Decoder(list[Operation])
 _CODES: Final = {OperationState.SUCCEEDED: 0}
@@ -96,11 +97,13 @@ class Executed(Struct, frozen=True):
 
 class Call(Struct, frozen=True):
     """A received call: ``create``, ``status``, ``result`` or ``cancel``; ``cancel all`` has no data producer,
-    and the data job in ``sub_job_id``."""
+    and the data job in ``sub_job_id``. Of a create also the destination, and the start of its body."""
 
     kind: str
     data_producer_id: str
     sub_job_id: str = ""
+    destination: str = ""
+    body: bytes = b""
 
 
 class Received(Struct, frozen=True):
@@ -255,7 +258,8 @@ class ScriptedPlugin:
             return _problem(400, error.detail)
         progress = self._of(new.data_producer_id)
         step = progress.step("create")
-        self._called(Call("create", new.data_producer_id, new.sub_job_id))
+        begin = (await request.read())[:MAX_KEPT]
+        self._called(Call("create", new.data_producer_id, new.sub_job_id, new.destination, begin))
         if step in {Step.REFUSE, Step.ECHO, Step.BUSY, Step.NOT_IMPLEMENTED, Step.LOSE, Step.REDIRECT}:
             return await self._misbehave(request, step, progress.script.mark)
         if self._contradicts(new, progress):

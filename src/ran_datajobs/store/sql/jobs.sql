@@ -17,9 +17,9 @@ select job_id from data_job where job_id = any ($1::uuid[]) and ($2::text is nul
 -- name: insert_job
 with job as (
     insert into data_job (job_id, client, type, name, destination, destination_kind, results_bucket, accept_type,
-                          content_type, activation_mode, priority, after_jobs, retry_of, operations, ignored, blocked,
-                          due_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $16, cardinality($12::uuid[]) > 0,
+                          content_type, activation_mode, priority, after_jobs, retry_of, operations, ignored,
+                          plugin_destination, blocked, due_at)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $16, $17, cardinality($12::uuid[]) > 0,
             clock_timestamp())
 ), request as (
     insert into job_request (job_id, body) values ($1, $15)
@@ -56,6 +56,17 @@ select s.*, l.data_producer_id, p.url
 from sub_job s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id
 where s.job_id = $1 and s.position > $2
 order by s.position limit $3;
+
+-- Whether no create of a job remains to be sent or answered.
+-- name: creates_answered
+select ended_at is not null or planned and not exists (
+    select 1 from sub_job s where s.job_id = j.job_id and s.stage in ('WAITING', 'ADMITTED', 'STARTING')) as answered
+from data_job j where job_id = $1;
+
+-- name: creates
+select s.data_producer_job_id, p.url, l.data_producer_id
+from sub_job s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id
+where s.job_id = $1 order by s.position;
 
 -- name: changed_sub_jobs
 select s.*, l.data_producer_id, p.url
