@@ -107,6 +107,7 @@ async def test_errors(ncmp: Ncmp) -> None:
         ("POST", "/ncmpInventory/v1/ch", {"createdCmHandles": [{"cmHandle": 7}]}, "400 BAD_REQUEST"),
         ("GET", "/ncmpInventory/v1/ch", None, "400 BAD_REQUEST"),
         ("GET", "/ncmp/v1/ch/nobody", None, "404 NOT_FOUND"),
+        ("POST", "/do-not-use/dataJobs/x/write", {}, "404 NOT_FOUND"),
     ):
         answer = await ncmp.client.ask(method, path, body)
         assert (f"{answer.status} ", answer.media_type) == (status[:4], "application/json")
@@ -115,7 +116,7 @@ async def test_errors(ncmp: Ncmp) -> None:
         problem = await ncmp.client.ask(method, path, body, accept)
         assert (problem.status, problem.media_type) == (answer.status, "application/problem+json")
         assert problem.body["status"] == answer.status
-    other = await ncmp.client.ask("POST", "/do-not-use/dataJobs/x/write", {})
+    other = await ncmp.client.ask("POST", "/nowhere", {})
     assert (other.status, other.media_type) == (404, "application/problem+json")
 
 
