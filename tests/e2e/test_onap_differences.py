@@ -116,7 +116,7 @@ async def test_errors(ncmp: Ncmp) -> None:
         problem = await ncmp.client.ask(method, path, body, accept)
         assert (problem.status, problem.media_type) == (answer.status, "application/problem+json")
         assert problem.body["status"] == answer.status
-    other = await ncmp.client.ask("POST", "/nowhere", {})
+    other = await ncmp.client.ask("POST", "/no/where", {})
     assert (other.status, other.media_type) == (404, "application/problem+json")
 
 

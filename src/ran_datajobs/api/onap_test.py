@@ -26,7 +26,7 @@ from ran_datajobs.api.destination import Destination
 from ran_datajobs.api.openapi import documented, success, with_body
 from ran_datajobs.api.problems import Conflict
 from ran_datajobs.api.request_body import off_loop
-from ran_datajobs.api.submit import KeyOfAnother, accept, check_admission, check_disk, digest
+from ran_datajobs.api.submit import KeyOfAnother, accept, check_admission, check_disk, check_watchers, digest
 from ran_datajobs.errors import InvalidRequest, InvalidSelector, RefusedRequest, TooManyOperations
 from ran_datajobs.http.json_body import decoded
 from ran_datajobs.model import JobType
@@ -142,6 +142,7 @@ async def write(
     """
     name = _id_in_path(request)
     await check_disk(api)
+    check_watchers(api)
     async with api.bodies.json(request) as body:
         key = _KEY + name, await off_loop(len(body), digest, b"", body)
         try:

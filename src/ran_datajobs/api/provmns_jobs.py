@@ -17,7 +17,7 @@ from uuid import UUID
 
 from litestar import Response
 from litestar.di import NamedDependency
-from litestar.exceptions import HTTPException, TooManyRequestsException
+from litestar.exceptions import HTTPException
 from litestar.params import HeaderParameter, SkipValidation
 from msgspec import Struct
 
@@ -115,10 +115,7 @@ class ProvMnsCall:
             refused = await off_loop(len(body), _refusal, body, operations, await api.owners.catch_up(), root)
             if refused is not None:
                 return error_answer(self.request, *refused)
-            if api.changes.watchers >= api.max_event_streams:
-                raise TooManyRequestsException(
-                    f"{api.changes.watchers} clients wait for the end of a job or for its events, the most"
-                )
+            submit.check_watchers(api)
             job = await submit.accept(api, self.caller, head, _NO_DESTINATION, body, key=key)
         row = await self._ended(job.job_id)
         if row is None and self.preferences.respond_async:

@@ -291,6 +291,14 @@ async def check_disk(api: ApiDependencies) -> None:
         raise ServiceUnavailableException(f"the service's disk has {free} bytes free, {needed}")
 
 
+def check_watchers(api: ApiDependencies) -> None:
+    """Raise 429 if too many clients wait for changes of jobs."""
+    if api.changes.watchers >= api.max_event_streams:
+        raise TooManyRequestsException(
+            f"{api.changes.watchers} clients wait for the end of a job or for its events, the most"
+        )
+
+
 def check_key(key: str | None) -> None:
     """Raise InvalidRequest for an Idempotency-Key that is none."""
     if key is not None and not _KEY.fullmatch(key):
