@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from functools import partial
+from typing import Any
 from uuid import UUID, uuid4
 
 from ran_datajobs.api.dependencies import ApiDependencies
@@ -21,7 +22,11 @@ from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.errors import DataJobsError, StorageUnavailable, StoreUnavailable, UsageError
 from ran_datajobs.http.server import serving
+from ran_datajobs.inventory.follow import followed_by
+from ran_datajobs.inventory.follower import Follower
 from ran_datajobs.inventory.index import OwnerIndex
+from ran_datajobs.inventory.ncmp import Ncmp
+from ran_datajobs.inventory.ncmp import bounds as ncmp_bounds
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
@@ -109,6 +114,7 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
     digest = Digest(log)
     worker_id = uuid4()
     credentials = Credentials(settings.dmi_credentials_file, log)
+    followed = followed_by(settings.follow_ncmp, settings.follow_plugins, settings.dmi_allow)
     bounds = HttpBounds(
         connect=settings.dmi_connect_timeout,
         total=settings.dmi_timeout,
@@ -159,6 +165,13 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
             database, questions, credentials, log, digest, settings.dmi_health_interval
         )
         sync = modules.ModuleSync(database, questions, credentials, log, digest)
+        following: list[Coroutine[Any, Any, None]] = []
+        if followed is not None:
+            http_to_ncmp = await stack.enter_async_context(
+                PeerHttp(ncmp_bounds(settings.dmi_connect_timeout))
+            )
+            ncmp = Ncmp(http_to_ncmp, credentials, followed)
+            following.append(Follower(database, bus, ncmp, settings, log, digest, metrics).run())
         log.info("service.started", role="worker")
         await worker.run(
             arrivals.run(),
@@ -167,6 +180,7 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
             checks.run(),
             sync.run(),
             digest.run(),
+            *following,
         )
     log.info("service.stopped", role="worker")
 

@@ -228,6 +228,13 @@ class Settings:
         False, "answer 500 in place of 207 to a registration that failed in part"
     )
 
+    follow_ncmp: Url | None = _service(
+        None, "NCMP whose inventory this service follows; default: none, handles are registered here"
+    )
+    follow_plugins: Words = _service(
+        (),
+        "addresses of that NCMP's DMI plugins whose handles get operations; the first that has one counts",
+    )
     inventory_events_topic: Text | None = _service(
         None, "topic of the events of created, updated and deleted CM handles; default: no events"
     )

@@ -16,6 +16,7 @@
     │   ├── StoreUnavailable   the database is unavailable or refuses writes
     │   ├── StorageUnavailable the object store is unavailable
     │   │   └── StorageRefused it answers with a refusal that a retry cannot cure
+    │   ├── NcmpUnavailable    the NCMP that is followed is unavailable
     │   ├── BusUnavailable     the message bus is unavailable
     │   │   └── TopicRefused   the bus works, but refuses one topic
     │   └── ServerUnreachable  the command line cannot reach the service
@@ -106,6 +107,10 @@ class StorageUnavailable(Unavailable):
 
 class StorageRefused(StorageUnavailable):
     """The object store answers with a refusal that a retry cannot cure."""
+
+
+class NcmpUnavailable(Unavailable):
+    """The NCMP that is followed does not answer, or not as NCMP does."""
 
 
 class BusUnavailable(Unavailable):

@@ -217,7 +217,7 @@ class Reason(enum.StrEnum):
     """
 
     UNMATCHED = "UNMATCHED"  # no CM handle owns the FDN
-    NO_DATA_PRODUCER = "NO_DATA_PRODUCER"  # the handle has no dataProducerIdentifier
+    NO_DATA_PRODUCER = "NO_DATA_PRODUCER"  # the handle has no dataProducerIdentifier, or no plugin
     DMI_UNREACHABLE = "DMI_UNREACHABLE"  # the plugin was never reached, or stopped answering
     DMI_REFUSED = "DMI_REFUSED"  # the plugin answered the create with a refusal
     DMI_LOST_JOB = "DMI_LOST_JOB"  # the plugin answered 404 or 410 for a job it had accepted

@@ -50,8 +50,9 @@ OURS: Final = {
     ),
     Reason.NO_DATA_PRODUCER: _texts(
         "The CM handle has no data producer",
-        "A CM handle owns the object, but its registration has no dataProducerIdentifier, so that the "
-        "operation was not sent.",
+        "A CM handle owns the object, but its registration has no dataProducerIdentifier, or it is followed "
+        "from an NCMP and belongs to none of the plugins that are followed, so that the operation was not "
+        "sent.",
         f"Have the registration of the CM handle completed, then retry; {_NOTHING_SENT}",
     ),
     Reason.DMI_UNREACHABLE: _texts(

@@ -236,6 +236,14 @@ class Metrics:
         self.messages_dropped = counter(
             "datajobs_messages_dropped", "Messages of the internal topic not taken", ["why"]
         )
+        self.follow_changes = counter(
+            "datajobs_follow_changes", "CM handles changed as in the NCMP that is followed", ["change"]
+        )
+        self.follow_failing = gauge(
+            "datajobs_follow_failing",
+            "1 while the NCMP that is followed does not answer",
+            multiprocess_mode="livemax",
+        )
         self.deliveries_ended = counter("datajobs_deliveries_ended", "Deliveries ended", ["state"])
 
     def exposition(self, of_store: Mapping[str, Mapping[str, float]] | None = None) -> bytes:

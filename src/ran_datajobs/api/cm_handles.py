@@ -35,6 +35,9 @@ from ran_datajobs.store.searches import CmHandleItem, Neighbour
 MAX_OPEN_JOBS: Final = 100
 """Maximum number of open jobs that an owner is shown with."""
 
+NO_PLUGIN: Final = "none"
+"""In place of an address: handles that have no plugin."""
+
 Cursor = Annotated[
     str | None, QueryParameter(name="cursor", max_length=2700, description="`next` of the page before.")
 ]
@@ -99,7 +102,10 @@ async def list_cm_handles(
     producer: Annotated[str | None, QueryParameter(name="dataProducerId", description="Only these.")] = None,
     plugin: Annotated[
         str | None,
-        QueryParameter(description="Only handles that the DMI plugin of this address reads or writes."),
+        QueryParameter(
+            description="Only handles that the DMI plugin of this address reads or writes; `none`: only "
+            "those without a plugin."
+        ),
     ] = None,
     tag: Annotated[str | None, QueryParameter(name="moduleSetTag", description="Only these.")] = None,
     search: Annotated[
@@ -231,6 +237,8 @@ def _key(parameter: str, name: str) -> str:
 
 
 def _address(plugin: str) -> str:
+    if plugin == NO_PLUGIN:
+        return ""
     try:
         return normal_form(plugin.strip())
     except AddressRefused as refusal:

@@ -7,7 +7,7 @@ import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
@@ -15,6 +15,9 @@ import typer
 from ran_datajobs.cli.api import Api, NotFound
 from ran_datajobs.cli.options import CLIENT, Settings, takes_settings
 from ran_datajobs.errors import ServerUnreachable, UsageError
+
+if TYPE_CHECKING:
+    from ran_datajobs.cli import handles
 
 _FAILURES_SHOWN: Final = 100
 _NAMED: Final = 5
@@ -141,48 +144,62 @@ class _Failures:
             formatting.paragraph(f"and {more} more of {self.count} refused: --output json lists all")
 
 
-@takes_settings(*CLIENT)
+@takes_settings(*CLIENT, "follow_ncmp", "follow_plugins", "dmi_credentials_file")
 def diff(
     settings: Settings,
-    file: File,
+    file: Annotated[str | None, typer.Argument(metavar="[FILE]", help=_FILE_HELP)] = None,
     plugin: Plugin = None,
     prune: Annotated[bool, typer.Option("--prune", help="also what load --prune would remove")] = False,
 ) -> None:
     """Show what loading a file would create, change and remove; send nothing.
 
+    Without a file: how the inventory differs from that of the NCMP that the service follows. NCMP is asked
+    from here, and private properties are compared; role admin.
+
     Ends with 0 if there is no difference, else with 1. Values of private properties are not shown.
 
-    Example: `datajobs inventory diff handles.json --prune`
+    Examples: `datajobs inventory diff handles.json --prune` · `datajobs inventory diff --follow-ncmp
+    http://ncmp:8080 --follow-plugins http://dmi:8080`
     """
-    from ran_datajobs.cli import formatting, handles
+    from ran_datajobs.cli import handles
     from ran_datajobs.cli.handle_files import open_handles
 
     api = Api(settings)
-    counts: Counter[str] = Counter()
+    if file is None:
+        if plugin is not None or prune:
+            raise UsageError("--plugin and --prune are for a FILE")
+        from ran_datajobs.cli.ncmp import differences_from_ncmp
+
+        _show_differences(settings, differences_from_ncmp(settings, api))
+        return
     with open_handles(file, plugin) as opened:
         for _ in _checked(opened.batches()):
             pass
         surplus = handles.surplus(api, handles.contents(opened)) if prune else iter(())
+        removed = (handles.Difference("remove", cm_handle) for cm_handle in surplus)
+        _show_differences(settings, itertools.chain(removed, handles.differences(api, opened)))
 
-        def found() -> Iterator[handles.Difference]:
-            removed = (handles.Difference("remove", cm_handle) for cm_handle in surplus)
-            for each in itertools.chain(removed, handles.differences(api, opened)):
-                counts[each.change] += 1
-                yield each
 
-        if settings.output == "json":
-            for each in found():
-                formatting.json_line(msgspec.to_builtins(each))
-        else:
-            differences = found()
-            if first := next(differences, None):
-                rows = (
-                    (each.change, each.cm_handle, _what(each))
-                    for each in itertools.chain([first], differences)
-                )
-                formatting.table(("CHANGE", "CM HANDLE", "WHAT"), rows)
-            else:
-                formatting.console().print("no difference")
+def _show_differences(settings: Settings, differences: Iterable[handles.Difference]) -> None:
+    """Print differences as they come, and their numbers; end with 1 if there are any."""
+    from ran_datajobs.cli import formatting
+
+    counts: Counter[str] = Counter()
+
+    def counted() -> Iterator[handles.Difference]:
+        for each in differences:
+            counts[each.change] += 1
+            yield each
+
+    found = counted()
+    if settings.output == "json":
+        for each in found:
+            formatting.json_line(msgspec.to_builtins(each))
+    elif first := next(found, None):
+        rows = ((each.change, each.cm_handle, _what(each)) for each in itertools.chain([first], found))
+        formatting.table(("CHANGE", "CM HANDLE", "WHAT"), rows)
+    else:
+        formatting.console().print("no difference")
     if counts:
         said = ", ".join(
             f"{counts[change]} to {change}"
@@ -193,7 +210,7 @@ def diff(
         raise typer.Exit(1)
 
 
-def _what(difference: Any) -> str:
+def _what(difference: handles.Difference) -> str:
     changes = [
         f"{name}: changed" if name.startswith("private.") else f"{name}: {old or 'none'} → {new or 'none'}"
         for name, (old, new) in difference.fields.items()
@@ -208,7 +225,9 @@ def list_(
         str | None, typer.Option(metavar="FDN", help="only handles of this object and of those below it")
     ] = None,
     data_producer: Annotated[str | None, typer.Option(help="only handles of this data producer")] = None,
-    plugin: Annotated[str | None, typer.Option(metavar="URL", help="only handles of this plugin")] = None,
+    plugin: Annotated[
+        str | None, typer.Option(metavar="URL", help="only handles of this plugin; none: of no plugin")
+    ] = None,
     module_set_tag: Annotated[str | None, typer.Option(help="only handles with this tag")] = None,
     limit: Annotated[int, typer.Option(min=1, help="maximum number of handles")] = 100,
     cursor: Annotated[str | None, typer.Option(help="continue a list that did not show all handles")] = None,
@@ -385,7 +404,8 @@ def owner(
 
 
 def _plugin_entries(found: dict[str, Any]) -> list[tuple[str, object]]:
-    read, write = found["readPlugin"], found["writePlugin"]
+    none = "none: this handle takes no data jobs"
+    read, write = found["readPlugin"] or none, found["writePlugin"] or none
     return [("Plugin", read)] if read == write else [("Reads", read), ("Writes", write)]
 
 

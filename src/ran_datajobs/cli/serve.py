@@ -65,6 +65,7 @@ def serve(settings: Settings) -> None:
     _check_certificate(settings)
     _check_events_topic(settings)
     _check_credentials(settings)
+    _check_followed(settings)
     telemetry.configure(level=settings.log_level, form=settings.log_format)
     asyncio.run(until_stopped(_serve(settings, telemetry.logger())))
 
@@ -98,6 +99,18 @@ def _check_credentials(settings: Settings) -> None:
     from ran_datajobs.plugins.credentials import Credentials
 
     Credentials(settings.dmi_credentials_file)
+
+
+def _check_followed(settings: Settings) -> None:
+    from ran_datajobs.inventory.follow import followed_by
+    from ran_datajobs.messaging.topics import LCM_TOPIC
+
+    followed = followed_by(settings.follow_ncmp, settings.follow_plugins, settings.dmi_allow)
+    if followed is not None and settings.inventory_events_topic == LCM_TOPIC:
+        raise UsageError(
+            f"DATAJOBS_INVENTORY_EVENTS_TOPIC: {LCM_TOPIC!r} is the topic of the NCMP that is followed "
+            "(DATAJOBS_FOLLOW_NCMP): choose another one, or none"
+        )
 
 
 async def _serve(settings: Settings, log: Logger) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 from asyncpg import Record
 from msgspec import structs
 
-from ran_datajobs.inventory.owners import Owner, Owners
+from ran_datajobs.inventory.owners import NO_PLUGIN, Owner, Owners
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.store.database import Connection, Database, read
 from ran_datajobs.store.queries import named_queries
@@ -90,9 +90,9 @@ class OwnerIndex:
         return Owner(
             cm_handle,
             key,
-            self._plugins[read_id],
-            self._plugins[write_id],
-            intern(producer),
+            NO_PLUGIN if read_id is None else self._plugins[read_id],
+            NO_PLUGIN if write_id is None else self._plugins[write_id],
+            "" if read_id is None else intern(producer),
             intern(tag),
             shared.setdefault(properties, properties),
         )

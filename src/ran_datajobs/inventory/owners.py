@@ -7,10 +7,14 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Set
 from functools import cached_property
+from typing import Final
 
 from msgspec import Struct
 
 from ran_datajobs.plugins.port import PluginProfile
+
+NO_PLUGIN: Final = PluginProfile(0, "", selectors=True)
+"""The plugin of a handle that has none, and that planning therefore treats as one without a data producer."""
 
 
 class Owner(Struct, frozen=True, gc=False):

@@ -42,7 +42,9 @@ _EXISTS: Final = "cm-handle already exists"
 _INVALID_ID: Final = (
     "cm handle reference has an invalid character(s) in id: letters, digits, '-' and '_' are allowed"
 )
-"""ONAP's texts; what is behind the colon, here and where they are used, is this project's."""
+_FOLLOWED: Final = "the handle is one of the NCMP that this service follows: change it there"
+"""ONAP's texts, except for the last one; what is behind the colon, here and where they are used, is this
+project's."""
 
 _HANDLE_ID: Final = re.compile(r"[\w-]+")
 
@@ -332,9 +334,9 @@ _Entry = TypeVar("_Entry")
 
 
 class PluginIds(Struct, frozen=True):
-    """The plugins of the created handles, as in :class:`HandleRow`; 0: none."""
+    """The plugins of created handles, as in :class:`HandleRow`."""
 
-    plugin_id: int
+    plugin_id: int | None
     read_plugin_id: int | None = None
     write_plugin_id: int | None = None
 
@@ -381,17 +383,19 @@ def changes_of(
     holders: Mapping[str, str],
     plugins: PluginIds,
     address_fault: str | None,
+    *,
+    following: bool = False,
 ) -> Changes:
     """Compute the changes of ``registration``.
 
     ``keys``: of :func:`alternate_keys`. ``known`` holds the registered handles among :func:`handles_named`,
     ``holders`` the handle that has each of the keys. ``address_fault``: which address of a plugin cannot be
-    used, and why; None when all can.
+    used, and why; None when all can. ``following``: an NCMP is followed, and its handles are not changed.
     """
-    inventory = _Inventory(keys, known, holders)
+    inventory = InventoryChanges(keys, known, holders, protected=following)
     upgraded = registration.upgraded_cm_handles or Upgrade([])
-    return Changes(
-        outcome=RegistrationOutcome(
+    return inventory.changes(
+        RegistrationOutcome(
             failed_removed_cm_handles=_failures(
                 inventory.remove, dict.fromkeys(registration.removed_cm_handles or ())
             ),
@@ -404,14 +408,7 @@ def changes_of(
                 lambda cm_handle: inventory.upgrade(cm_handle, upgraded.module_set_tag),
                 dict.fromkeys(upgraded.cm_handles),
             ),
-        ),
-        save=[row for row in inventory.changed.values() if row is not None],
-        remove=[cm_handle for cm_handle, row in inventory.changed.items() if row is None],
-        leave=[
-            cm_handle
-            for cm_handle, before in known.items()
-            if (row := inventory.changed.get(cm_handle)) and before.alternate_key != row.alternate_key
-        ],
+        )
     )
 
 
@@ -419,42 +416,71 @@ def _failures(change: Callable[[_Entry], Failure | None], entries: Iterable[_Ent
     return [failure for failure in map(change, entries or ()) if failure is not None]
 
 
-class _Inventory:
-    """The known handles, and the changes made to them so far."""
+def row_of(handle: CmHandle, key: str | None, plugins: PluginIds, *, followed: bool = False) -> HandleRow:
+    """The row of a created handle, whose normal form of the alternate id is ``key``."""
+    return HandleRow(
+        handle.cm_handle,
+        plugins.plugin_id,
+        handle.name or None,
+        key,
+        handle.data_producer_identifier or "",
+        handle.module_set_tag or "",
+        _present(handle.cm_handle_properties),
+        _present(handle.public_cm_handle_properties),
+        handle.trust_level or "",
+        plugins.read_plugin_id,
+        plugins.write_plugin_id,
+        followed,
+    )
+
+
+class InventoryChanges:
+    """The known handles, and the changes made to them so far. Each method returns why its change fails, or
+    None. ``keys``, ``known``, ``holders``: as for :func:`changes_of`; ``protected``: handles of an NCMP that
+    is followed are not changed."""
 
     def __init__(
-        self, keys: Mapping[str, str], known: Mapping[str, HandleRow], holders: Mapping[str, str]
+        self,
+        keys: Mapping[str, str],
+        known: Mapping[str, HandleRow],
+        holders: Mapping[str, str],
+        *,
+        protected: bool = False,
     ) -> None:
-        self.changed: dict[str, HandleRow | None] = {}
+        self._changed: dict[str, HandleRow | None] = {}
         self._keys = keys
         self._known = known
         self._holders = dict(holders)
+        self._protected = protected
+
+    def changes(self, outcome: RegistrationOutcome) -> Changes:
+        """All changes so far; ``outcome``: those that failed."""
+        return Changes(
+            outcome=outcome,
+            save=[row for row in self._changed.values() if row is not None],
+            remove=[cm_handle for cm_handle, row in self._changed.items() if row is None],
+            leave=[
+                cm_handle
+                for cm_handle, before in self._known.items()
+                if (row := self._changed.get(cm_handle)) and before.alternate_key != row.alternate_key
+            ],
+        )
 
     def remove(self, cm_handle: str) -> Failure | None:
         existing = self._row(cm_handle)
         return _not_found(cm_handle) if existing is None else self._put(cm_handle, existing, None)
 
-    def create(self, handle: CmHandle, plugins: PluginIds, address_fault: str | None) -> Failure | None:
-        name = handle.name
-        key = self._keys.get(name)
+    def create(
+        self, handle: CmHandle, plugins: PluginIds, address_fault: str | None, *, followed: bool = False
+    ) -> Failure | None:
+        key = self._keys.get(handle.name)
         if fault := handle_fault(handle, key):
             return Failure(handle.cm_handle, INVALID_CHARACTER, fault)
         if address_fault:
             return Failure(handle.cm_handle, UNKNOWN_ERROR, address_fault)
-        row = HandleRow(
-            handle.cm_handle,
-            plugins.plugin_id,
-            name or None,
-            key,
-            handle.data_producer_identifier or "",
-            handle.module_set_tag or "",
-            _present(handle.cm_handle_properties),
-            _present(handle.public_cm_handle_properties),
-            handle.trust_level or "",
-            plugins.read_plugin_id,
-            plugins.write_plugin_id,
-        )
         existing = self._row(handle.cm_handle)
+        kept = followed or (existing is not None and existing.followed)
+        row = row_of(handle, key, plugins, followed=kept)
         if existing not in (None, row):
             return Failure(row.cm_handle, ALREADY_EXISTS, f"{_EXISTS}: with other data")
         return self._put(handle.cm_handle, existing, row)
@@ -488,11 +514,13 @@ class _Inventory:
         return self._put(cm_handle, existing, row)
 
     def _row(self, cm_handle: str) -> HandleRow | None:
-        return self.changed.get(cm_handle, self._known.get(cm_handle))
+        return self._changed.get(cm_handle, self._known.get(cm_handle))
 
     def _put(self, cm_handle: str, before: HandleRow | None, after: HandleRow | None) -> Failure | None:
         if before == after:
             return None
+        if self._protected and before is not None and before.followed:
+            return Failure(cm_handle, UNKNOWN_ERROR, _FOLLOWED)
         key = after.alternate_key if after else None
         if key and self._holders.get(key, cm_handle) != cm_handle:
             taken = f"{_EXISTS}: the alternate id is that of {self._holders[key]}"
@@ -501,7 +529,7 @@ class _Inventory:
             self._holders.pop(before.alternate_key, None)
         if key:
             self._holders[key] = cm_handle
-        self.changed[cm_handle] = after
+        self._changed[cm_handle] = after
         return None
 
 

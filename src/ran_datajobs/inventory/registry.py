@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,6 +14,7 @@ from ran_datajobs.config import Settings
 from ran_datajobs.inventory.addresses import AddressRefused, checked
 from ran_datajobs.inventory.events import changed_handles, events_of
 from ran_datajobs.inventory.registration import (
+    Changes,
     PluginIds,
     Registration,
     RegistrationOutcome,
@@ -24,10 +26,10 @@ from ran_datajobs.inventory.registration import (
 from ran_datajobs.store import inventory as store
 from ran_datajobs.store import outbox
 from ran_datajobs.store.database import Connection, Database
-from ran_datajobs.store.inventory import PluginRow
+from ran_datajobs.store.inventory import HandleRow, PluginRow
 from ran_datajobs.telemetry import logger
 
-_LONGEST_REGISTRATION: Final = 60.0
+LONGEST_REGISTRATION: Final = 60.0
 """Maximum seconds for computing the changes of a large registration; only other registrations wait."""
 
 EVENT_BATCH: Final = 10_000
@@ -44,7 +46,7 @@ async def register(database: Database, settings: Settings, body: bytes) -> Regis
     registration = await asyncio.to_thread(read_registration, body)
     addresses, fault = _checked_addresses(registration, settings.dmi_allow)
     default = PluginRow("", dialect=settings.dmi_dialect)
-    async with database.transaction(idle=_LONGEST_REGISTRATION) as connection:
+    async with database.transaction(idle=LONGEST_REGISTRATION) as connection:
         version = await store.lock_inventory(connection)
         ids = {
             address: await _saved_plugin(connection, registration, structs.replace(default, url=url), version)
@@ -64,15 +66,9 @@ async def register(database: Database, settings: Settings, body: bytes) -> Regis
             await store.holders_of(connection, keys.values()),
             PluginIds.of(*(ids.get(address, 0) for address in registration.plugins)),
             fault,
+            following=settings.follow_ncmp is not None,
         )
-        await store.remove_handles(connection, changes.remove, version)
-        await store.save_handles(connection, changes.save, changes.leave, version)
-        if settings.inventory_events_topic is not None:
-            changed = changed_handles(changes, known)
-            for start in range(0, len(changed), EVENT_BATCH):
-                batch = changed[start : start + EVENT_BATCH], settings.inventory_events_topic
-                events = await asyncio.to_thread(events_of, *batch, datetime.now(UTC))
-                await outbox.add(connection, events)
+        await write_changes(connection, changes, known, version, settings.inventory_events_topic)
     logger().info(
         "inventory.registered",
         plugin=", ".join(dict.fromkeys(addresses.values())) or None,
@@ -82,6 +78,27 @@ async def register(database: Database, settings: Settings, body: bytes) -> Regis
         failed=changes.outcome.failed,
     )
     return changes.outcome
+
+
+async def write_changes(
+    connection: Connection,
+    changes: Changes,
+    known: Mapping[str, HandleRow],
+    version: int,
+    events_topic: str | None,
+) -> None:
+    """Write changes of the inventory, and their events if these have a topic, in the caller's transaction,
+    which has the lock of the inventory. ``known``: the handles before."""
+    await store.remove_handles(connection, changes.remove, version)
+    await store.save_handles(connection, changes.save, changes.leave, version)
+    if events_topic is None:
+        return
+    changed = changed_handles(changes, known)
+    for start in range(0, len(changed), EVENT_BATCH):
+        batch = changed[start : start + EVENT_BATCH]
+        await outbox.add(
+            connection, await asyncio.to_thread(events_of, batch, events_topic, datetime.now(UTC))
+        )
 
 
 async def _save_model_plugin(connection: Connection, plugin_id: int, model: PluginRow, version: int) -> None:

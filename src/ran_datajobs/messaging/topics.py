@@ -12,6 +12,10 @@ INTERNAL_TOPIC: Final = "ncmp-async-m2m"
 STATUS_TOPIC: Final = "ncmp-data-job-status"
 """Topic on which the service publishes every change of a job's status."""
 
+LCM_TOPIC: Final = "ncmp-events"
+"""Topic of the events of CM handles of the NCMP that is followed (ONAP CPS-NCMP,
+``app.lcm.events.topic``)."""
+
 POSITION_TOPIC: Final = "__ran-datajobs-positions"
 """Compacted topic with the last published position of each outbox shard. Only the service uses it."""
 

@@ -294,7 +294,8 @@ class _Splitter:
         """Return the sub-job for an owner's operations at one of its plugins; None if there is none: the
         operation is refused."""
         if not owner.data_producer_id:
-            detail = f"CM handle {owner.cm_handle} has no dataProducerIdentifier"
+            missing = "dataProducerIdentifier" if owner.read_plugin.url else "DMI plugin that is followed"
+            detail = f"CM handle {owner.cm_handle} has no {missing}"
             self._refuse(position, operation, Reason.NO_DATA_PRODUCER, detail)
             return None
         if self._stops and not plugin.stop_on_error:

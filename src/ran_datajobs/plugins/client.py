@@ -11,8 +11,8 @@ import asyncio
 import errno
 import io
 import ssl
-from collections.abc import Mapping
-from typing import Any, Final, Self
+from collections.abc import Awaitable, Callable, Mapping
+from typing import IO, Any, Final, Self
 
 import aiohttp
 import msgspec
@@ -168,13 +168,57 @@ class PeerHttp:
         grows with ``operations``, their number in the result. ``patience``: read timeout in seconds, until
         the answer begins and between its bytes.
         """
-        session = self._sessions.get(method == "DELETE")
-        if session is None:
-            return NotSent("the client is closed")
         bounds = self.bounds
         of_result = max(bounds.result_bytes, operations * bounds.operation_bytes)
         limit = of_result if result else bounds.answer_bytes
         total = bounds.result_total if result else bounds.total
+        return await self._exchanged(method, url, body, headers, (total, patience), limit, _bounded)
+
+    async def download(
+        self,
+        method: str,
+        url: str,
+        into: IO[bytes],
+        limit: int,
+        *,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Exchange:
+        """Send one request and write the body of an answer with the status 200 to ``into``, at most ``limit``
+        bytes, within the time of a result. The body of this :class:`Answered` is empty."""
+
+        async def read(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+            if response.status != 200:
+                return await _bounded(response, self.bounds.answer_bytes)
+            left = limit
+            async for chunk in response.content.iter_any():
+                left -= len(chunk)
+                if left < 0:
+                    response.close()
+                    return None
+                into.write(chunk)
+            return b""
+
+        times = (self.bounds.result_total, None)
+        return await self._exchanged(method, url, body, headers, times, limit, read)
+
+    async def _exchanged(
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        headers: Mapping[str, str] | None,
+        times: tuple[float, float | None],
+        limit: int,
+        read: Callable[[aiohttp.ClientResponse, int], Awaitable[bytes | None]],
+    ) -> Exchange:
+        """One exchange. ``times``: the timeouts of all of it, and between two reads of the answer; ``read``
+        returns the body of the answer, None if it exceeds ``limit``."""
+        session = self._sessions.get(method == "DELETE")
+        if session is None:
+            return NotSent("the client is closed")
+        bounds = self.bounds
+        total, patience = times
         timeout = aiohttp.ClientTimeout(
             total=total, connect=bounds.connect, sock_connect=bounds.connect, sock_read=patience
         )
@@ -188,7 +232,7 @@ class PeerHttp:
             ) as response:
                 return Answered(
                     response.status,
-                    await _bounded(response, limit),
+                    await read(response, limit),
                     response.content_type if "Content-Type" in response.headers else "",
                     response.headers.get("Retry-After"),
                     limit,

@@ -202,6 +202,16 @@ async def _has(connection: asyncpg.Connection[asyncpg.Record], mark: str) -> boo
     return await connection.execute(found) == "SELECT 1"
 
 
+@contextlib.asynccontextmanager
+async def transaction_of(connection: Connection, *, idle: float | None = None) -> AsyncIterator[None]:
+    """A transaction of this session, as :meth:`Database.transaction`: a session that has ended, and with it
+    its advisory locks, writes nothing."""
+    async with connection.transaction():
+        if idle is not None:
+            await connection.execute(_SQL["wait_for_client"], f"{idle * 1000:.0f}")
+        yield
+
+
 class Database:
     """A pool of connections to the store.
 
@@ -285,9 +295,7 @@ class Database:
         The database ends it when it is idle between two statements for more than ``idle`` seconds (default:
         :data:`IDLE_IN_TRANSACTION`). A transaction that needs longer locks no row that others need.
         """
-        async with self.connection() as connection, connection.transaction():
-            if idle is not None:
-                await connection.execute(_SQL["wait_for_client"], f"{idle * 1000:.0f}")
+        async with self.connection() as connection, transaction_of(connection, idle=idle):
             yield connection
 
     async def run_transaction(self, write: Callable[[Connection], Awaitable[Answer]]) -> Answer:

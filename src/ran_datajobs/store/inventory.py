@@ -46,10 +46,11 @@ class HandleRow(Struct, frozen=True, gc=False):
     """A CM handle. ``alternate_key`` is the normal form of ``alternate_id``; both None if it has none.
 
     ``read_plugin_id``, ``write_plugin_id``: the plugins of its reads and writes; None means ``plugin_id``.
+    ``followed``: it is a handle of the NCMP that is followed. Such a one can have no plugin.
     """
 
     cm_handle: str
-    plugin_id: int
+    plugin_id: int | None
     alternate_id: str | None = None
     alternate_key: str | None = None
     data_producer_id: str = ""
@@ -59,6 +60,7 @@ class HandleRow(Struct, frozen=True, gc=False):
     trust_level: str = ""
     read_plugin_id: int | None = None
     write_plugin_id: int | None = None
+    followed: bool = False
 
 
 async def lock_inventory(connection: Connection) -> int:
@@ -96,6 +98,21 @@ async def handles_by_id(connection: Connection, ids: Iterable[str]) -> dict[str,
     """The registered handles among ``ids``."""
     records = await connection.fetch(_SQL["handles_by_id"], list(ids))
     return {row.cm_handle: row for row in read(HandleRow, records)}
+
+
+async def followed_ids(connection: Connection) -> list[str]:
+    """The ids of the handles of the NCMP that is followed."""
+    return [record["cm_handle"] for record in await connection.fetch(_SQL["followed_ids"])]
+
+
+async def claim_following(connection: Connection) -> bool:
+    """Take the lock of the one worker that follows an NCMP, until the session ends; False if it is taken."""
+    return bool(await connection.fetchval(_SQL["claim_following"]))
+
+
+async def check_session(connection: Connection) -> None:
+    """Raise StoreUnavailable if the session has ended, and with it its locks."""
+    await connection.execute(_SQL["check_session"])
 
 
 async def holders_of(connection: Connection, alternate_keys: Iterable[str]) -> dict[str, str]:

@@ -163,8 +163,9 @@ async def owner_of(database: Database, keys: Sequence[str]) -> str | None:
 class CmHandleItem(Struct, frozen=True, rename="camel", omit_defaults=True):
     """A CM handle in a list: whose object it is, and the addresses of its DMI plugins.
 
-    ``dmi_plugin``: the one for reads and writes, unless these have one of their own. ``trust_level``: the
-    effective level. ``private_properties``: ``None`` if they were not asked for.
+    ``dmi_plugin``: the one for reads and writes, unless these have one of their own; empty if it has none.
+    ``trust_level``: the effective level. ``private_properties``: ``None`` if they were not asked for.
+    ``followed``: it is a handle of the NCMP that is followed.
     """
 
     cm_handle: str
@@ -178,6 +179,7 @@ class CmHandleItem(Struct, frozen=True, rename="camel", omit_defaults=True):
     registered_trust_level: str
     public_properties: dict[str, str]
     private_properties: dict[str, str] | None = None
+    followed: bool = False
 
     def __repr__(self) -> str:
         """Without the properties: the private ones are secrets."""
@@ -200,8 +202,8 @@ async def handles(
     """Handles by id, behind the id ``after``. ``None`` restricts nothing.
 
     ``below``: the normal form of an FDN that the alternate id is or lies below. ``plugin``: its address, for
-    reads or for writes. ``part``: a substring of the alternate id or of the id. ``private``: with the
-    private properties. ``ids``: only these.
+    reads or for writes; empty: only handles without one. ``part``: a substring of the alternate id or of the
+    id. ``private``: with the private properties. ``ids``: only these.
     """
     pattern = None if part is None else containing(part)
     values = (below, producer, plugin, tag, pattern, after, limit, private, ids)
@@ -212,13 +214,13 @@ async def handles(
 
 
 class OwnerRow(Struct, frozen=True):
-    """The owner of an object, and its plugins."""
+    """The owner of an object, and its plugins; without one the ids are None, the addresses empty."""
 
     cm_handle: str
     alternate_id: str
     data_producer_id: str
-    read_plugin_id: int
-    write_plugin_id: int
+    read_plugin_id: int | None
+    write_plugin_id: int | None
     read_plugin: str
     write_plugin: str
 

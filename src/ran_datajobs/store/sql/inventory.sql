@@ -31,6 +31,15 @@ update dmi_plugin set model_plugin_id = $2 where plugin_id = $1 and model_plugin
 -- name: handles_by_id
 select * from cm_handle where not removed and cm_handle = any ($1::text[]);
 
+-- name: followed_ids
+select cm_handle from cm_handle where followed and not removed;
+
+-- name: claim_following
+select pg_try_advisory_lock(7263406);
+
+-- name: check_session
+select 1;
+
 -- name: holders_of
 select alternate_key, cm_handle from cm_handle where not removed and alternate_key = any ($1::text[]);
 
@@ -46,24 +55,24 @@ where cm_handle = any ($1::text[]);
 
 -- name: save_handles
 insert into cm_handle (version, cm_handle, plugin_id, alternate_id, alternate_key, data_producer_id, module_set_tag,
-                       private_properties, public_properties, trust_level, read_plugin_id, write_plugin_id)
+                       private_properties, public_properties, trust_level, read_plugin_id, write_plugin_id, followed)
 select $1, cm_handle, plugin_id, alternate_id, alternate_key, data_producer_id, module_set_tag, private_properties,
-       public_properties, trust_level, read_plugin_id, write_plugin_id
+       public_properties, trust_level, read_plugin_id, write_plugin_id, followed
 from json_populate_recordset(null::cm_handle, $2::json)
 on conflict (cm_handle) do update
 set alternate_id = excluded.alternate_id, alternate_key = excluded.alternate_key, plugin_id = excluded.plugin_id,
     data_producer_id = excluded.data_producer_id, module_set_tag = excluded.module_set_tag,
     private_properties = excluded.private_properties, public_properties = excluded.public_properties,
     trust_level = excluded.trust_level, read_plugin_id = excluded.read_plugin_id,
-    write_plugin_id = excluded.write_plugin_id, version = excluded.version, removed = false, removed_at = null,
-    updated_at = now();
+    write_plugin_id = excluded.write_plugin_id, followed = excluded.followed, version = excluded.version,
+    removed = false, removed_at = null, updated_at = now();
 
 -- name: versions
 select greatest((select max(version) from cm_handle), (select max(version) from dmi_plugin), inventory_version) as newest,
        inventory_version as pruned
 from pruned;
 
--- alternate_key is null in a tombstone.
+-- alternate_key is null in a tombstone. read_plugin_id is null in a handle without a plugin.
 -- name: owners_since
 select cm_handle, alternate_key, coalesce(read_plugin_id, plugin_id) as read_plugin_id,
        coalesce(write_plugin_id, plugin_id) as write_plugin_id, data_producer_id, module_set_tag,

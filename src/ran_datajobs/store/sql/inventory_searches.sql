@@ -71,10 +71,10 @@ order by length(alternate_key) desc limit 1;
 
 -- name: owner
 select h.cm_handle, h.alternate_id, h.data_producer_id, r.plugin_id as read_plugin_id, w.plugin_id as write_plugin_id,
-       r.url as read_plugin, w.url as write_plugin
+       coalesce(r.url, '') as read_plugin, coalesce(w.url, '') as write_plugin
 from cm_handle h
-join dmi_plugin r on r.plugin_id = coalesce(h.read_plugin_id, h.plugin_id)
-join dmi_plugin w on w.plugin_id = coalesce(h.write_plugin_id, h.plugin_id)
+left join dmi_plugin r on r.plugin_id = coalesce(h.read_plugin_id, h.plugin_id)
+left join dmi_plugin w on w.plugin_id = coalesce(h.write_plugin_id, h.plugin_id)
 where not h.removed and h.alternate_key = any ($1::text[])
 order by length(h.alternate_key) desc limit 1;
 
@@ -108,24 +108,26 @@ order by j.seq desc limit $5;
 -- name: list_handles
 -- $8: the private properties too. The plugins are joined to one page: the rows of joins on coalesce are estimated too low,
 -- and the whole table would be sorted for each page.
-select h.cm_handle, h.alternate_id, h.data_producer_id, h.module_set_tag, p.url as dmi_plugin, r.url as read_plugin,
-       w.url as write_plugin, :trust_level as trust_level, h.trust_level as registered_trust_level,
-       h.public_properties, case when $8::boolean then h.private_properties end as private_properties
+-- $3: the address of a plugin; '': only handles without a plugin.
+select h.cm_handle, h.alternate_id, h.data_producer_id, h.module_set_tag, coalesce(p.url, '') as dmi_plugin,
+       coalesce(r.url, '') as read_plugin, coalesce(w.url, '') as write_plugin, :trust_level as trust_level,
+       h.trust_level as registered_trust_level, h.public_properties,
+       case when $8::boolean then h.private_properties end as private_properties, h.followed
 from (
     select h.* from cm_handle h
     where not h.removed
       and ($1::text is null or h.alternate_key = $1 or h.alternate_key >= $1 || '/' and h.alternate_key < $1 || '0')
       and ($2::text is null or h.data_producer_id = $2)
-      and ($3::text is null or (select plugin_id from dmi_plugin where url = $3)
-           in (h.plugin_id, h.read_plugin_id, h.write_plugin_id))
+      and ($3::text is null or $3 = '' and h.plugin_id is null
+           or (select plugin_id from dmi_plugin where url = $3) in (h.plugin_id, h.read_plugin_id, h.write_plugin_id))
       and ($4::text is null or h.module_set_tag = $4)
       and ($5::text is null or h.alternate_id like $5 or h.cm_handle like $5)
       and ($6::text is null or h.cm_handle > $6)
       and ($9::text[] is null or h.cm_handle = any ($9))
     order by h.cm_handle limit $7) h
-join dmi_plugin p on p.plugin_id = h.plugin_id
-join dmi_plugin r on r.plugin_id = coalesce(h.read_plugin_id, h.plugin_id)
-join dmi_plugin w on w.plugin_id = coalesce(h.write_plugin_id, h.plugin_id)
+left join dmi_plugin p on p.plugin_id = h.plugin_id
+left join dmi_plugin r on r.plugin_id = coalesce(h.read_plugin_id, h.plugin_id)
+left join dmi_plugin w on w.plugin_id = coalesce(h.write_plugin_id, h.plugin_id)
 order by h.cm_handle;
 
 -- name: children

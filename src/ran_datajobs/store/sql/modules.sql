@@ -17,7 +17,7 @@ select inventory_version from modules_position for update skip locked;
 with come as (
     insert into cm_handle_modules (plugin_id, module_set_tag, cm_handle)
     select distinct plugin_id, module_set_tag, case when module_set_tag = '' then cm_handle else '' end
-    from cm_handle where version > $1 and version <= $2 and not removed
+    from cm_handle where version > $1 and version <= $2 and not removed and plugin_id is not null
     order by 1, 2, 3
     on conflict (plugin_id, module_set_tag, cm_handle) do update set pending = true where cm_handle_modules.module_set_id is null
     returning plugin_id
