@@ -24,6 +24,7 @@ from ran_datajobs.plugins.dialects import plugins_over
 from ran_datajobs.plugins.port import PluginProfile
 from ran_datajobs.store.database import Database
 from tests.e2e.seen import Watched, check, lines_of, shows, watched
+from tests.kit.ncmp import Ncmp, handle
 from tests.kit.plugin_parts import (
     KeptMessages,
     WatchedElement,
@@ -87,21 +88,37 @@ def _cut_sessions_until_told(service: Watched) -> None:
     "modules.unavailable",
     "credentials.read",
     "credentials.unusable",
-    metrics={"datajobs_plugins"},
+    "follow.started",
+    "follow.unavailable",
+    "follow.available",
+    "follow.compared",
+    metrics={"datajobs_plugins", "datajobs_follow_changes_total", "datajobs_follow_failing"},
 )
-async def test_questions_that_a_plugin_answers_badly(tmp_path: Path, free_port: int) -> None:
-    """It reports that it is down, and fails to say what modules its handles have. The file of its credentials
-    is damaged and repaired."""
+async def test_questions_that_peers_answer_badly(tmp_path: Path, free_port: int) -> None:
+    """A plugin reports that it is down, and fails to say what modules its handles have. The file of its
+    credentials is damaged and repaired. The NCMP that is followed answers at last."""
     plugin, file = ScriptedPlugin(manner=Manner(modules=500, health="DOWN")), tmp_path / "credentials"
-    async with plugin.serving() as address:
+    ncmp = Ncmp()
+    ncmp.status = 503
+    async with plugin.serving() as address, ncmp.serving() as followed:
         entries = json.dumps({address: {"token": "t"}})
         file.write_text(entries)
-        settings = {"DATAJOBS_DMI_CREDENTIALS_FILE": str(file), "DATAJOBS_DMI_HEALTH_INTERVAL": "1"}
+        settings = {
+            "DATAJOBS_DMI_CREDENTIALS_FILE": str(file),
+            "DATAJOBS_DMI_HEALTH_INTERVAL": "1",
+            "DATAJOBS_FOLLOW_NCMP": followed,
+            "DATAJOBS_FOLLOW_PLUGINS": address,
+        }
         async with watched(tmp_path, free_port, **settings) as service:
             await asyncio.to_thread(service.running.until_ready, service.url)
             await service.client.register(address, {"/ManagedElement=a": "a"})
             await service.until(lambda: service.scraped()["datajobs_plugins"]["DOWN",] == 1)
+            await service.until(lambda: service.scraped()["datajobs_follow_failing"][()] == 1)
+            ncmp.put(handle("b", address))
+            ncmp.status = 200
+            await service.says("follow.compared")
             found = service.scraped()
+            assert found["datajobs_follow_changes_total"]["created",] == 1
             file.write_text("{")
             await service.says("credentials.unusable")
             file.write_text(entries + "\n")
@@ -110,7 +127,7 @@ async def test_questions_that_a_plugin_answers_badly(tmp_path: Path, free_port: 
             assert await asyncio.to_thread(service.running.end) == 0
     (health, *_) = lines_of(service.text, "plugin.health")
     assert (health["plugin"], health["health"], health["level"]) == (address, "DOWN", "warning")
-    check("test_questions_that_a_plugin_answers_badly", service.text, found)
+    check("test_questions_that_peers_answer_badly", service.text, found)
 
 
 @pytest.mark.nightly
