@@ -27,15 +27,26 @@ from ran_datajobs.api.provmns_problems import VERSION, ProvMnsProblem
 from ran_datajobs.api.provmns_reads import UnreadableResult, document_of
 from ran_datajobs.api.request_body import off_loop, too_large
 from ran_datajobs.api.schemas import SubmitAnswer
-from ran_datajobs.errors import InvalidFdn, InvalidRequest, Unavailable, UnsupportedRequest
+from ran_datajobs.errors import InvalidFdn, InvalidRequest, TooManyOperations, Unavailable, UnsupportedRequest
 from ran_datajobs.http.json_body import decoded
 from ran_datajobs.model import Op, Scope, ScopeType
 from ran_datajobs.nrm import fdn
-from ran_datajobs.planning.provmns import PATCHES, ProvMnsOperation, items_of, read_items, written
+from ran_datajobs.planning.provmns import (
+    PATCHES,
+    Place,
+    ProvMnsOperation,
+    in_document,
+    items_of,
+    read_items,
+    written,
+)
 from ran_datajobs.plugins.wire import TREE_FLAT, TREE_HIERARCHICAL
 
-MAX_BODY: Final = 64 * 1024 * 1024
-"""Maximum size in bytes of the body of a request, and of the result objects from which an answer is made."""
+MAX_BODY: Final = 16 * 1024 * 1024
+"""Maximum size of the body of a request, in bytes."""
+
+MAX_RESULT: Final = 32 * 1024 * 1024
+"""Maximum size of the result objects from which an answer is made, in bytes."""
 
 JSON: Final = "application/json"
 _TREES: Final = (JSON, TREE_HIERARCHICAL)
@@ -141,13 +152,13 @@ async def read_by_selector(call: Call, selector: _Selector = None) -> Response[A
 async def _read(call: ProvMnsCall, asked: _Read) -> Response[Any]:
     media_type = _media_type(call.request, _FORMS)
     accept_type = TREE_FLAT if media_type == TREE_FLAT else TREE_HIERARCHICAL
-    row = await call.executed([asked.operation], accept_type=accept_type)
+    row = await call.executed([asked.operation], accept_type=accept_type, place=_parameter)
     if isinstance(row, Response):
         return row
-    outcomes, size = await call.outcomes(row, MAX_BODY)
-    if size > MAX_BODY:
+    outcomes, size = await call.outcomes(row, MAX_RESULT)
+    if size > MAX_RESULT:
         uri = call.api.view.results_uri(row.bucket_named, row.job_id)
-        raise too_large(f"the result has {size} bytes, more than {MAX_BODY}: it is at {uri}")
+        raise too_large(f"the result has {size} bytes, more than {MAX_RESULT}: it is at {uri}")
     base = fdn.key(asked.target) if asked.target else ""
     with call.api.bodies.held(size):
         try:
@@ -160,6 +171,10 @@ async def _read(call: ProvMnsCall, asked: _Read) -> Response[Any]:
         detail = "no object in scope has any of the attributes"
         return error_answer(call.request, 404, detail, faults=tuple((name, detail) for name in asked.named))
     return Response(None, status_code=204)
+
+
+def _parameter(_position: str, field: str) -> str:
+    return field.removeprefix("scope/")
 
 
 def _scope(kind: ScopeType | None, level: int | None, text: str | None) -> Scope | None:
@@ -206,14 +221,15 @@ async def change_objects(dn: FromPath[str], call: Call) -> Response[Any]:
     _check_conditions(call.request)
     async with call.api.bodies.json(call.request, limit=MAX_BODY) as document:
         operations = await off_loop(len(document), _operations_of, document, call, kind, target)
-    return await _write(call, operations, document, target, root="#/")
+    return await _write(call, operations, document, target, in_document)
 
 
 def _operations_of(document: bytes, call: ProvMnsCall, kind: str, target: str) -> list[ProvMnsOperation]:
-    items, most = items_of(document), call.api.settings.provmns_max_operations
-    if len(items) > most:
-        raise too_large(f"the patch has {len(items)} operations, more than {most}: split it")
-    return read_items(items, kind, target)
+    most = call.api.settings.provmns_max_operations
+    try:
+        return read_items(items_of(document, most), kind, target)
+    except TooManyOperations:
+        raise too_large(f"a patch has at most {most} operations: split it") from None
 
 
 @put(
@@ -228,7 +244,7 @@ async def replace_object(dn: FromPath[str], call: Call) -> Response[Any]:
     _check_conditions(call.request)
     async with call.api.bodies.json(call.request, limit=MAX_BODY) as document:
         operation = ProvMnsOperation(Op.ADD, target, decoded(document, _raw_decoder))
-    return await _write(call, [operation], document, target)
+    return await _write(call, [operation], document, target, _in_resource)
 
 
 @delete(paths.PROVMNS, **_documented({204: success(None, "Deleted.")}))
@@ -240,12 +256,17 @@ async def delete_object(dn: FromPath[str], call: Call) -> Response[Any]:
 
 
 async def _write(
-    call: ProvMnsCall, operations: list[ProvMnsOperation], document: bytes, target: str, root: str = ""
+    call: ProvMnsCall, operations: list[ProvMnsOperation], document: bytes, target: str, place: Place
 ) -> Response[Any]:
-    row = await call.executed(operations, document, root=root)
+    row = await call.executed(operations, document, place=place)
     if isinstance(row, Response):
         return row
-    return Response(written(operations, target), media_type=_media_type(call.request, _TREES))
+    tree = await off_loop(len(document), written, operations, target)
+    return Response(tree, media_type=_media_type(call.request, _TREES))
+
+
+def _in_resource(_position: str, field: str) -> str:
+    return "#" if field == "value" else field
 
 
 def _check_conditions(request: AnyRequest) -> None:
@@ -305,7 +326,7 @@ async def call_action(dn_and_action: FromPath[str], call: Call) -> Response[Any]
     if asked.custom_properties is not None:
         value["customProperties"] = asked.custom_properties
     operation = ProvMnsOperation(Op.ACTION, f"{target}#{action}", Raw(msgspec.json.encode(value)))
-    row = await call.executed([operation], document)
+    row = await call.executed([operation], document, place=_in_action)
     if isinstance(row, Response):
         return row
     try:
@@ -316,6 +337,10 @@ async def call_action(dn_and_action: FromPath[str], call: Call) -> Response[Any]
     if output is None:
         return Response(None, status_code=204)
     return Response(ActionAnswer(ActionResult(given, _output(output)), asked.custom_properties))
+
+
+def _in_action(_position: str, field: str) -> str:
+    return "#/value" if field == "value" else "actionName"
 
 
 def _output(result: Raw) -> Any:

@@ -34,7 +34,7 @@ from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.model import JobType, Reason, Status
 from ran_datajobs.model import Response as Outcome
 from ran_datajobs.planning.envelope import MAX_NAME
-from ran_datajobs.planning.provmns import ProvMnsOperation, check_job, job_body
+from ran_datajobs.planning.provmns import Place, ProvMnsOperation, check_job, in_document, job_body
 from ran_datajobs.planning.split import owners_of, split
 from ran_datajobs.plugins.wire import TREE_HIERARCHICAL
 from ran_datajobs.store import jobs, results
@@ -98,21 +98,23 @@ class ProvMnsCall:
         operations: Sequence[ProvMnsOperation],
         document: bytes = b"",
         accept_type: str = TREE_HIERARCHICAL,
-        root: str = "",
+        place: Place = in_document,
     ) -> JobRow | Response[Any]:
         """The job of these operations, once all of them have succeeded; else the answer to the request.
 
         ``document``: the body of the request, by which a repeat under an Idempotency-Key is recognised.
-        ``root``: the pointer to a list of operations in it; empty for a request of a single operation.
+        ``place``: where the fields of an operation are in the request.
         """
         api = self.api
         await submit.check_disk(api)
         body = job_body(operations, accept_type, self._line[:MAX_NAME])
-        head = check_job(body, api.settings.max_operations, root)
+        head = check_job(body, api.settings.max_operations, place)
         key = (self.key, submit.digest(self._line.encode(), document)) if self.key else None
         job: NewJob | JobRow | None = await submit.check_admission(api, self.caller, key)
         if job is None:
-            refused = await off_loop(len(body), _refusal, body, operations, await api.owners.catch_up(), root)
+            refused = await off_loop(
+                len(body), _refusal, body, operations, await api.owners.catch_up(), self._is_patch
+            )
             if refused is not None:
                 return error_answer(self.request, *refused)
             submit.check_watchers(api)
@@ -153,6 +155,10 @@ class ProvMnsCall:
         return path
 
     @property
+    def _is_patch(self) -> bool:
+        return bool(self.request.scope["method"] == "PATCH")
+
+    @property
     def _line(self) -> str:
         """Method and address of the request, and the media type of its body."""
         scope = self.request.scope
@@ -191,8 +197,7 @@ class ProvMnsCall:
             return self.pending(
                 row.job_id, f"the job has ended, and its outcomes cannot be read now: {error}"
             )
-        is_patch = self.request.scope["method"] == "PATCH"
-        answer = provmns_problems.failure(self._path, uri, outcomes, is_patch=is_patch)
+        answer = provmns_problems.failure(self._path, uri, outcomes, is_patch=self._is_patch)
         return answer or self.pending(row.job_id, "the job has ended, and its outcomes are lost")
 
 
@@ -234,7 +239,7 @@ _Refused: TypeAlias = tuple[int, str, None, tuple[tuple[str, str], ...]]
 
 
 def _refusal(
-    body: bytes, operations: Sequence[ProvMnsOperation], owners: Owners, root: str
+    body: bytes, operations: Sequence[ProvMnsOperation], owners: Owners, is_patch: bool
 ) -> _Refused | None:
     """Why the job of this ``body`` would not be executed as a whole, according to its plan."""
     plan = split(body, owners)
@@ -243,21 +248,20 @@ def _refusal(
         detail = first.detail
         if first.reason is Reason.MODE_NOT_SUPPORTED and len(operations) > 1:
             detail += ", so that a patch can have one operation: send the others separately, or a data job"
-        faults = ((f"{root}{first.position}", detail),) if root else ()
+        faults = ((f"#/{first.position}", detail),) if is_patch else ()
         return provmns_problems.STATUSES[first.reason], detail, None, faults
-    if not root:
+    if not is_patch:
         return None
-    handles = [
-        owner and owner.cm_handle for owner in owners_of([str(each.path) for each in operations], owners)
-    ]
+    found = owners_of([str(each.path) for each in operations], owners)
+    handles = [each.cm_handle for each in found if each is not None]
     other = next((place for place, handle in enumerate(handles) if handle != handles[0]), None)
     if other is None:
         return None
     detail = (
-        f"a patch has one owner: CM handle {handles[0]} owns the object of /0, and {handles[other]} that "
-        f"of /{other}; send them separately, or as a data job"
+        f"a patch has one owner, and CM handle {handles[0]} owns the object of /0, {handles[other]} that of "
+        f"/{other}: send them separately, or as a data job"
     )
-    return 422, detail, None, ((f"{root}{other}", detail),)
+    return 422, detail, None, ((f"#/{other}", detail),)
 
 
 def _position(outcome: Outcome) -> int:

@@ -140,7 +140,7 @@ def failure(
     if state is OperationState.UNKNOWN:
         detail += "; it may have been executed"
     if is_patch and (done := states.count(OperationState.SUCCEEDED)):
-        detail += f"; {done} of the operations were executed, and stay"
+        detail += f"; {done} of {len(outcomes)} operations were executed, and stay"
     listed = set(_DECIDING[:2]) | ({OperationState.SUCCEEDED} if is_patch else set())
     others = tuple(
         _other(outcomes[place], states[place], f"/{place}" if is_patch else UNSET)

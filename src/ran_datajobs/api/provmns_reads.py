@@ -14,13 +14,12 @@ import msgspec
 from msgspec import Raw, Struct, UnsetType
 
 from ran_datajobs.errors import InvalidFdn
+from ran_datajobs.http.json_body import elements_decoder, members_decoder
 from ran_datajobs.model import Response
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm.names import class_of, distinguished_name, id_of, key_of_name
 from ran_datajobs.nrm.resources import to_flat, to_hierarchical
 from ran_datajobs.plugins.wire import TREE_FLAT
-
-_EMPTY: Final = (b"{}", b"[]")
 
 
 class UnreadableResult(Exception):
@@ -48,8 +47,11 @@ def document_of(responses: Sequence[Response], base: str, media_type: str, by_se
     """
     results = [bytes(each.result) for each in responses if not isinstance(each.result, UnsetType)]
     flat = media_type == TREE_FLAT
-    if len(results) == 1 and not by_selector and results[0][:1] == (b"[" if flat else b"{"):
-        return b"" if msgspec.json.format(results[0], indent=-1) in _EMPTY else results[0]
+    if not by_selector and flat and all(result[:1] == b"[" for result in results):
+        items = [item for result in results for item in elements_decoder.decode(result)]
+        return msgspec.json.encode(items) if items else b""
+    if not by_selector and not flat and len(results) == 1 and results[0][:1] == b"{":
+        return b"" if members_decoder.decode(results[0]) == {} else results[0]
     found: list[dict[str, Any]] = []
     try:
         for response in responses:

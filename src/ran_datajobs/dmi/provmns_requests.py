@@ -14,8 +14,8 @@ from ran_datajobs.dmi.element import Outcome
 from ran_datajobs.errors import InvalidFdn
 from ran_datajobs.http.json_body import decoded, got
 from ran_datajobs.model import ErrorDetail, Op, Operation, OperationState
-from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm.names import key_of_name
+from ran_datajobs.nrm.patch import path_below
 from ran_datajobs.simulator import wire
 
 MAX_LISTED: Final = 100
@@ -83,12 +83,13 @@ def patch_operations(content_type: str, body: bytes, target: str) -> list[Operat
     operations: list[Operation] = []
     for place, item in enumerate(items):
         op = known.get(item.op)
-        path = _path_below(target, item.path)
         if op is None:
             needed = ", ".join(known)
             return _bad_op(place, f"with {kind} op must be one of {needed}; it is {got(item.op)}", 422)
-        if isinstance(path, InvalidFdn):
-            return _bad_op(place, str(path))
+        try:
+            path = path_below(_path_of(target), item.path)
+        except InvalidFdn as error:
+            return _bad_op(place, str(error))
         if op is not Op.REMOVE and isinstance(item.value, UnsetType):
             return _bad_op(place, f"{item.op} needs a value")
         operations.append(Operation(op, path, place, UNSET if op is Op.REMOVE else item.value))
@@ -176,20 +177,6 @@ def _applied(count: int) -> tuple[wire.ErrorBody, ...]:
 
 def _bad_op(place: int, detail: str, status: int = 400) -> BadRequest:
     return BadRequest(wire.error_body(status, detail, bad_op=f"/{place}"))
-
-
-def _path_below(target: str, path: str) -> str | InvalidFdn:
-    """Path of an operation from that of a PatchItem: a JSON Pointer into the resource (RFC 6902), or the name
-    of an object relative to the target (or nothing) with a fragment (TS 32.158 §6.4.3). No path can be both,
-    and ONAP's load test sends the second in a plain JSON Patch."""
-    if path == "/attributes" or path.startswith("/attributes/"):
-        return f"{_path_of(target)}#{path}"
-    name, fragment = fdn.split_path(path)
-    try:
-        key = target if name in ("", "/") else f"{target}/{fdn.key(name)}"
-    except InvalidFdn as error:
-        return error
-    return _path_of(key) if fragment is None else f"{_path_of(key)}#{fragment}"
 
 
 def _path_of(key: str) -> str:

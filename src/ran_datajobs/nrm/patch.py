@@ -92,6 +92,21 @@ def read_patch(op: Op, path: str, value: Raw | UnsetType, base: str = "") -> Pat
     return Patch(op, key, pointer, (fragment or "") if op is Op.ACTION else "", decoded)
 
 
+def path_below(target: str, path: str) -> str:
+    """The path of an item of a patch document with its whole FDN. ``target``: the FDN in the document's
+    address, in slash form.
+
+    Two spellings are read, whatever the media type says, because clients mix them: a JSON Pointer into the
+    target (RFC 6902, ``/attributes/x``), and steps below the target with a fragment (TS 32.158 §6.4.3,
+    ``/Class=id#/attributes/x``). No path can be both: an RDN has an equals sign. Raises InvalidFdn.
+    """
+    if path == "/attributes" or path.startswith("/attributes/"):
+        return f"{target}#{path}"
+    steps, fragment = fdn.split_path(path)
+    name = target if steps in ("", "/") else target + fdn.render(fdn.parse(steps))
+    return name if fragment is None else f"{name}#{fragment}"
+
+
 def apply(patch: Patch, objects: Objects, model: Model, actions: Actions) -> ErrorDetail | None:
     """Apply ``patch``. Returns None, or the error if it was refused and nothing has changed."""
     if patch.value is UNSET and patch.op is not Op.REMOVE and patch.source is None:

@@ -1,36 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests of ProvMnS (3GPP TS 28.532) as the body of a data job, and what its writes write. Pure.
-
-A patch document is relative to the object of its address, the target. Two spellings of a path are read, with
-both media types, because clients mix them: a JSON Pointer into the target (RFC 6902, ``/attributes/x``), and
-steps below the target with a fragment (TS 32.158 §6.4.3, ``/Class=id#/attributes/x``). An RDN has an equals
-sign, and the pointer begins with ``attributes``: no path can be both.
-"""
+"""Requests of ProvMnS (3GPP TS 28.532) as the body of a data job, and what its writes have set. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from ran_datajobs.errors import InvalidFdn, InvalidRequest, UnsupportedRequest
+from ran_datajobs.errors import InvalidFdn, InvalidRequest, TooManyOperations, UnsupportedRequest
 from ran_datajobs.http.json_body import (
+    NESTED_TOO_DEEPLY,
     decoded,
     elements_decoder,
     fault_of,
     got,
+    malformed,
     members_decoder,
     pointer_step,
 )
 from ran_datajobs.model import ActivationMode, Op, Scope
 from ran_datajobs.nrm import fdn, json_patch
-from ran_datajobs.nrm.fdn import Rdns
 from ran_datajobs.nrm.names import class_of, distinguished_name, id_of
-from ran_datajobs.nrm.patch import RESOURCE
+from ran_datajobs.nrm.patch import RESOURCE, path_below
 from ran_datajobs.nrm.resources import Document, to_hierarchical
 from ran_datajobs.planning.keys import Problems
+from ran_datajobs.planning.operations import check_count
 from ran_datajobs.planning.request import JobRequest, check_request
 from ran_datajobs.plugins.wire import JSON_PATCH_3GPP, JSON_PATCH_VND_3GPP
 
@@ -40,7 +37,6 @@ PATCHES: Final = (JSON_PATCH_3GPP, JSON_PATCH_VND_3GPP, JSON_PATCH)
 
 _OPS: Final = {op.value: op for op in (Op.ADD, Op.MERGE, Op.REMOVE, Op.REPLACE, Op.TEST)}
 _NOT_OFFERED: Final = {"copy", "move"}
-_POINTER: Final = "/attributes"
 
 
 class ProvMnsOperation(Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -79,22 +75,30 @@ def job_body(operations: Sequence[ProvMnsOperation], accept_type: str, name: str
     return msgspec.json.encode(_Job(accept_type, mode, name, operations))
 
 
-def check_job(body: bytes, max_operations: int, root: str) -> JobRequest:
-    """Check a body of :func:`job_body`; see :func:`~ran_datajobs.planning.request.check_request`.
+Place = Callable[[str, str], str]
+"""Maps the position and the field of an operation, as ``0`` and ``value``, to a pointer into what the client
+sent, or to the name of a parameter."""
 
-    The pointers of problems are those of the client: ``root`` replaces ``#/data/``, and for a request of a
-    single operation that has no document, an empty ``root`` leaves the name of the parameter.
-    """
+
+def in_document(position: str, field: str) -> str:
+    """The place of a field in a patch document."""
+    return f"#/{position}/{field}"
+
+
+def check_job(body: bytes, max_operations: int, place: Place) -> JobRequest:
+    """Check a body of :func:`job_body`; see :func:`~ran_datajobs.planning.request.check_request`. ``place``
+    has the pointers of problems."""
     try:
         return check_request(body, max_operations)
     except (InvalidRequest, UnsupportedRequest) as error:
-        if not error.problems or not error.problems[0][0].startswith("#/data/"):
-            raise
-        begin = len("#/data/") if root else len("#/data/0/")
         found = Problems()
         for pointer, detail in error.problems:
-            found.add(root + pointer[begin:], detail)
-        found.count = error.count
+            _, data, rest = pointer.partition("#/data/")
+            position, _, field = rest.partition("/")
+            found.add(place(position, field) if data else pointer, detail)
+        found.count = max(error.count, found.count)
+        if isinstance(error, TooManyOperations) or not found.count:
+            raise
         found.raise_if_any(type(error))
         raise
 
@@ -102,11 +106,20 @@ def check_job(body: bytes, max_operations: int, root: str) -> JobRequest:
 # --- patch documents ---------------------------------------------------------------------------------
 
 
-def items_of(document: bytes) -> list[Raw]:
-    """The items of a patch document, not decoded. Raises InvalidRequest."""
+def items_of(document: bytes, most: int) -> list[Raw]:
+    """The items of a patch document, not decoded. Raises InvalidRequest, and TooManyOperations if there are
+    more than ``most``."""
     if document.lstrip(b" \t\r\n")[:1] != b"[":
         raise InvalidRequest.at("#", "must be a list of operations")
+    try:
+        check_count(document, most)
+    except msgspec.DecodeError as error:
+        raise malformed(document, error) from None
+    except RecursionError:
+        raise InvalidRequest(NESTED_TOO_DEEPLY) from None
     items = decoded(document, elements_decoder)
+    if len(items) > most:
+        raise TooManyOperations(most)
     if not items:
         raise InvalidRequest.at("#", "is empty: a patch has at least one operation")
     return items
@@ -120,7 +133,6 @@ def read_items(items: Sequence[Raw], media_type: str, target: str) -> list[ProvM
     :func:`check_job`.
     """
     problems, unsupported = Problems(), Problems()
-    base = fdn.parse(target)
     operations = []
     for number, raw in enumerate(items):
         item = _item(raw, f"#/{number}", problems)
@@ -131,17 +143,15 @@ def read_items(items: Sequence[Raw], media_type: str, target: str) -> list[ProvM
             unsupported.add(f"#/{number}/op", _why_not(item.op, media_type))
             continue
         try:
-            path = _joined(base, item.path)
+            path = path_below(target, item.path)
+            if op not in (Op.ADD, Op.REPLACE) or not _names_all_attributes(path):
+                operations.append(ProvMnsOperation(op, path, item.value))
+            elif isinstance(item.value, UnsetType) or bytes(item.value)[:1] != b"{":
+                problems.add(f"#/{number}/value", "must be an object with all attributes")
+            else:
+                operations.append(_whole_object(path, item.value))
         except InvalidFdn as error:
             problems.add(f"#/{number}/path", f"{error}; {_WANTED}")
-            continue
-        operation = ProvMnsOperation(op, path, item.value)
-        if op in (Op.ADD, Op.REPLACE) and _names_all_attributes(path):
-            if isinstance(item.value, UnsetType) or bytes(item.value)[:1] != b"{":
-                problems.add(f"#/{number}/value", "must be an object with all attributes")
-                continue
-            operation = _whole_object(path, item.value)
-        operations.append(operation)
     problems.raise_if_any()
     unsupported.raise_if_any(UnsupportedRequest)
     return operations
@@ -152,15 +162,15 @@ _WANTED: Final = "a path is /attributes/name, or Class=id steps below the target
 
 def _item(raw: Raw, pointer: str, problems: Problems) -> _Item | None:
     try:
-        names = [key.spelt for key in members_decoder.decode(raw)] if bytes(raw)[:1] == b"{" else []
-        doubled = next((name for place, name in enumerate(names) if name in names[:place]), None)
-        if doubled is not None:
-            problems.add(f"{pointer}/{pointer_step(doubled)}", "occurs twice")
-            return None
-        return _item_decoder.decode(raw)
+        item = _item_decoder.decode(raw)
+        names = Counter(key.spelt for key in members_decoder.decode(raw))
+        doubled = next((name for name, count in names.items() if count > 1), None)
+        if doubled is None:
+            return item
+        problems.add(f"{pointer}/{pointer_step(doubled)}", "occurs twice")
     except msgspec.ValidationError as error:
         problems.add(*fault_of(error, bytes(raw), _item_decoder, [pointer[2:]]))
-        return None
+    return None
 
 
 def _why_not(op: str, media_type: str) -> str:
@@ -171,18 +181,9 @@ def _why_not(op: str, media_type: str) -> str:
     return f"must be one of {', '.join(_OPS)}; it is {got(op)}"
 
 
-def _joined(base: Rdns, path: str) -> str:
-    """The path, which is relative to the object ``base``, with its whole FDN. Raises InvalidFdn."""
-    if path == _POINTER or path.startswith(_POINTER + "/"):
-        return f"{fdn.render(base)}#{path}"
-    steps, fragment = fdn.split_path(path)
-    name = fdn.render(base if steps in ("", "/") else base + fdn.parse(steps))
-    return name if fragment is None else f"{name}#{fragment}"
-
-
 def _names_all_attributes(path: str) -> bool:
     fragment = fdn.split_path(path)[1]
-    return fragment is not None and fragment.removeprefix("/") == _POINTER[1:]
+    return fragment is not None and fragment.removeprefix("/") == "attributes"
 
 
 def _whole_object(path: str, attributes: Raw) -> ProvMnsOperation:
