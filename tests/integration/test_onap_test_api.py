@@ -172,7 +172,7 @@ async def test_an_answer_that_a_crash_took(ncmp: Ncmp, monkeypatch: pytest.Monke
         raise RuntimeError
 
     with monkeypatch.context() as patched:
-        patched.setattr(onap_test, "_creates_answered", crash)
+        patched.setattr(onap_test, "awaited", crash)
         assert (await ncmp.write("crashed", pair(5))).status == 500
     await ncmp.job("crashed")
     assert (await ncmp.write("crashed", pair(5))).body == answered(ncmp, "lost")

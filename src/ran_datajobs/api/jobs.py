@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID
 
@@ -27,13 +27,13 @@ from litestar.response import Stream
 from msgspec import Struct
 
 from ran_datajobs.api import paths
-from ran_datajobs.api.dependencies import Api, ApiDependencies, Caller, Job, begun
+from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller, Job, begun
 from ran_datajobs.api.openapi import documented, success
 from ran_datajobs.api.problems import Conflict
 from ran_datajobs.api.request_body import off_loop
 from ran_datajobs.api.schemas import JobPage, SubJobPage
 from ran_datajobs.api.tokens import Client
-from ran_datajobs.errors import InvalidRequest
+from ran_datajobs.errors import InvalidRequest, StoreUnavailable
 from ran_datajobs.http.json_body import shortened
 from ran_datajobs.model import DeliveryState, JobType, OperationCounts, Status, read_status
 from ran_datajobs.results import delivery
@@ -104,6 +104,45 @@ async def stored_request(
         async with api.database.connection() as connection:
             stored = await jobs.request_of(connection, job_id)
         yield await off_loop(size, lambda: read(zstandard.decompress(stored), *args)) if stored else None
+
+
+async def awaited(
+    api: ApiDependencies,
+    request: AnyRequest,
+    job_id: UUID,
+    seconds: float,
+    look: Callable[[Connection], Awaitable[_Read | None]],
+) -> _Read | None:
+    """The first result of ``look`` that counts as true; it is called at once, and after each change of the
+    job.
+
+    ``None`` after ``seconds``, when the client of ``request`` has gone, and when the service stops. ``look``
+    is not called while the database is unavailable.
+    """
+    gone = asyncio.create_task(_disconnected(request))
+    try:
+        with api.changes.watch(job_id) as changed, contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not (gone.done() or api.stopping.is_set()):
+                    changed.clear()
+                    with contextlib.suppress(StoreUnavailable):  # its return wakes all watchers
+                        async with api.database.connection() as connection:
+                            if found := await look(connection):
+                                return found
+                    news = asyncio.create_task(changed.wait())
+                    try:
+                        await asyncio.wait({news, gone}, return_when=asyncio.FIRST_COMPLETED)
+                    finally:
+                        news.cancel()
+        return None
+    finally:
+        gone.cancel()
+
+
+async def _disconnected(request: AnyRequest) -> None:
+    """Return when the client has gone."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 @get(paths.JOB, responses=documented(404))

@@ -9,7 +9,6 @@ of ONAP CPS 3.8 (``DataJobControllerForTest``, ``DataJobServiceImpl``).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from typing import Annotated, Any, Final
 from urllib.parse import unquote_to_bytes
@@ -23,10 +22,12 @@ from msgspec import Meta, Raw, Struct
 from ran_datajobs.api import paths
 from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller
 from ran_datajobs.api.destination import Destination
+from ran_datajobs.api.jobs import awaited
 from ran_datajobs.api.openapi import documented, success, with_body
 from ran_datajobs.api.problems import Conflict
 from ran_datajobs.api.request_body import off_loop
 from ran_datajobs.api.submit import KeyOfAnother, accept, check_admission, check_disk, check_watchers, digest
+from ran_datajobs.api.tokens import Client
 from ran_datajobs.errors import InvalidRequest, InvalidSelector, RefusedRequest, TooManyOperations
 from ran_datajobs.http.json_body import decoded
 from ran_datajobs.model import JobType
@@ -35,7 +36,8 @@ from ran_datajobs.planning import selectors
 from ran_datajobs.planning.envelope import MAX_NAME
 from ran_datajobs.planning.request import JobRequest, check_request
 from ran_datajobs.store import jobs
-from ran_datajobs.store.jobs import BUCKET, JobRow, NewJob
+from ran_datajobs.store.database import Connection
+from ran_datajobs.store.jobs import BUCKET
 
 CREATES_WITHIN: Final = 60.0
 """Seconds after which a write is answered although creates are still to be answered."""
@@ -143,23 +145,36 @@ async def write(
     name = _id_in_path(request)
     await check_disk(api)
     check_watchers(api)
+    job_id = await _accepted(name, request, api, caller)
+    if job_id is None:
+        return Response([])
+
+    async def answered(connection: Connection) -> bool:
+        return await jobs.creates_answered(connection, job_id)
+
+    await awaited(api, request, job_id, CREATES_WITHIN, answered)
+    async with api.database.connection() as connection:
+        sub_jobs = [SubJobWriteResponse(*each) for each in await jobs.creates(connection, job_id)]
+    return Response(sub_jobs, headers={"Location": api.view.job_uri(job_id)})
+
+
+async def _accepted(name: str, request: AnyRequest, api: ApiDependencies, caller: Client) -> UUID | None:
+    """The data job of a write, which is durable: a new one, or the one that an earlier request of the same id
+    made; ``None`` for a write without operations."""
     async with api.bodies.json(request) as body:
         key = _KEY + name, await off_loop(len(body), digest, b"", body)
         try:
-            job: JobRow | NewJob | None = await check_admission(api, caller, key)
-            if job is None:
+            if first := await check_admission(api, caller, key):
+                return first.job_id
+            with api.bodies.held(len(body)):  # it is copied
                 made = await off_loop(len(body), _request_of, name, body, api.settings.max_operations)
                 if made is None:
-                    return Response([])
+                    return None
                 head, destination, ordinary = made
-                job = await accept(api, caller, head, destination, ordinary, key=key)
+                return (await accept(api, caller, head, destination, ordinary, key=key)).job_id
         except KeyOfAnother:
             detail = "this data job id was sent with another request before: take a new id for a new job"
             raise Conflict(detail) from None
-    await _creates_answered(api, job.job_id)
-    async with api.database.connection() as connection:
-        sub_jobs = [SubJobWriteResponse(*each) for each in await jobs.creates(connection, job.job_id)]
-    return Response(sub_jobs, headers={"Location": api.view.job_uri(job.job_id)})
 
 
 def _id_in_path(request: AnyRequest) -> str:
@@ -183,7 +198,7 @@ def _request_of(name: str, body: bytes, max_operations: int) -> tuple[JobRequest
     metadata = asked.data_job_metadata
     if metadata.destination and not metadata.destination.isprintable():
         raise InvalidRequest.at("#/dataJobMetadata/destination", "has a character that cannot be printed")
-    data = bytes(asked.data_job_write_request.data)
+    data = memoryview(asked.data_job_write_request.data)
     if _EMPTY_LIST.fullmatch(data):
         return None
     envelope = msgspec.json.encode(
@@ -193,7 +208,7 @@ def _request_of(name: str, body: bytes, max_operations: int) -> tuple[JobRequest
             "dataContentType": metadata.data_content_type,
         }
     )
-    ordinary = b'%b,"data":%b}' % (envelope[:-1], data)
+    ordinary = b"".join((envelope[:-1], b',"data":', data, b"}"))
     try:
         head = check_request(ordinary, max_operations, as_ncmp=True)
     except TooManyOperations:
@@ -213,19 +228,6 @@ def _pointer(pointer: str) -> str:
     place = pointer.removeprefix("#")
     member = "dataJobMetadata" if place in _OF_METADATA else "dataJobWriteRequest"
     return f"#/{member}{place}"
-
-
-async def _creates_answered(api: ApiDependencies, job_id: UUID) -> None:
-    """Return when the plugins have answered all creates of a job, or it has ended; after CREATES_WITHIN, and
-    when the service stops, in any case."""
-    with contextlib.suppress(TimeoutError), api.changes.watch(job_id) as changed:
-        async with asyncio.timeout(CREATES_WITHIN):
-            while not api.stopping.is_set():
-                changed.clear()
-                async with api.database.connection() as connection:
-                    if await jobs.creates_answered(connection, job_id):
-                        return
-                await changed.wait()
 
 
 @post(

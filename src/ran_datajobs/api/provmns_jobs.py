@@ -8,8 +8,6 @@ while they are not known, also because the database is away, the answer is a 504
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
@@ -24,12 +22,13 @@ from msgspec import Struct
 from ran_datajobs.api import provmns_problems, submit
 from ran_datajobs.api.dependencies import AnyRequest, Api, ApiDependencies, Caller
 from ran_datajobs.api.destination import Destination
+from ran_datajobs.api.jobs import awaited
 from ran_datajobs.api.problems import error_answer
 from ran_datajobs.api.provmns_problems import HEADERS, VERSION
 from ran_datajobs.api.request_body import off_loop
 from ran_datajobs.api.results import responses_in
 from ran_datajobs.api.tokens import Client
-from ran_datajobs.errors import StoreUnavailable, Unavailable
+from ran_datajobs.errors import Unavailable
 from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.model import JobType, Reason, Status
 from ran_datajobs.model import Response as Outcome
@@ -38,6 +37,7 @@ from ran_datajobs.planning.provmns import Place, ProvMnsOperation, check_job, in
 from ran_datajobs.planning.split import owners_of, split
 from ran_datajobs.plugins.wire import TREE_HIERARCHICAL
 from ran_datajobs.store import jobs, results
+from ran_datajobs.store.database import Connection
 from ran_datajobs.store.jobs import BUCKET, JobRow, NewJob
 
 WAIT: Final = 60.0
@@ -168,26 +168,12 @@ class ProvMnsCall:
 
     async def _ended(self, job_id: UUID) -> JobRow | None:
         """The job, once it is terminal; ``None`` when the client does not wait any longer."""
-        api, seconds = self.api, self.preferences.seconds
-        gone = asyncio.create_task(_disconnected(self.request))
-        try:
-            with api.changes.watch(job_id) as changed, contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
-                    while not (gone.done() or api.stopping.is_set()):
-                        changed.clear()
-                        with contextlib.suppress(StoreUnavailable):  # its return wakes all watchers
-                            async with api.database.connection() as connection:
-                                row = await jobs.find(connection, job_id, None)
-                            if row is None or row.status.terminal:
-                                return row
-                        news = asyncio.create_task(changed.wait())
-                        try:
-                            await asyncio.wait({news, gone}, return_when=asyncio.FIRST_COMPLETED)
-                        finally:
-                            news.cancel()
-            return None
-        finally:
-            gone.cancel()
+
+        async def ended(connection: Connection) -> JobRow | None:
+            row = await jobs.find(connection, job_id, None)
+            return row if row is not None and row.status.terminal else None
+
+        return await awaited(self.api, self.request, job_id, self.preferences.seconds, ended)
 
     async def _failure(self, row: JobRow) -> Response[Any]:
         uri = self.api.view.job_uri(row.job_id)
@@ -268,9 +254,3 @@ def _position(outcome: Outcome) -> int:
     """The position of an operation: its id, since requests of ProvMnS have none."""
     text = str(outcome.operation_id)
     return int(text) if text.isascii() and text.isdigit() else 0
-
-
-async def _disconnected(request: AnyRequest) -> None:
-    """Return when the client has gone."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
