@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,18 @@ async def ncmp(tmp_path: Path) -> AsyncIterator[Client]:
         ncmp_of(url) as client,
     ):
         yield client
+
+
+async def test_the_page_has_the_calls_of_the_plugin(ncmp: Client) -> None:
+    """The plugin has every call in the table of docs/onap.md."""
+    page = (Path(__file__).parents[2] / "docs/onap.md").read_text(encoding="utf-8")
+    table = page.partition("\n| call of NCMP | answer of the plugin |\n")[2].partition("\n\n")[0]
+    calls = re.findall(r"`(GET|POST|PUT|PATCH|DELETE) (/\S+)`", table)
+    assert len(calls) == 10
+    for method, path in calls:
+        status, answer = await ncmp(method, re.sub(r"\{\w+\}", "A=1", path))
+        assert status != 405, path
+        assert status != 404 or "no data producer owns /A=1" in str(answer) or "no job" in str(answer), answer
 
 
 async def attributes_of(ncmp: Client, path: str) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from ran_datajobs.nrm import fdn
 from ran_datajobs.plugins.client import Answered, PeerHttp
 from ran_datajobs.plugins.wire import DISTINGUISHED_NAME, INVENTORY, JSON, path_of
 
+ANSWER_WITHIN: Final = 5.0
+"""Timeout in seconds of NCMP's look-up of an owner, and between the bytes of its answer."""
+
 
 class Unavailable(Struct, frozen=True):
     """The owner could not be asked for; ``cause`` says why."""
@@ -44,9 +47,9 @@ class NcmpOwners:
         self._headers = {"Accept": JSON} | ({"Authorization": f"Bearer {token}"} if token else {})
 
     async def data_producer_of(self, key: str) -> str | Unavailable | None:
-        """See :class:`Owners`. Each call asks NCMP once."""
+        """See :class:`Owners`. Each call asks NCMP once; NCMP has this look-up from 3.7.8 on."""
         url = self._address + path_of(INVENTORY, {DISTINGUISHED_NAME: f"/{key}"})
-        match await self._http.exchange("GET", url, headers=self._headers):
+        match await self._http.exchange("GET", url, headers=self._headers, patience=ANSWER_WITHIN):
             case Answered(200, body) if body is not None:
                 try:
                     return _handle.decode(body).data_producer_identifier or None

@@ -100,7 +100,8 @@ class ProvMnS:
         async def work(element: Element) -> tuple[bool, Sequence[Outcome], Any]:
             before = await self._objects(element, requests.read_alone(target, names=True))
             outcomes = await self._outcomes(element, [operation])
-            after = await self._objects(element, requests.read_alone(target))
+            succeeded = outcomes[0].state is OperationState.SUCCEEDED
+            after = await self._objects(element, requests.read_alone(target)) if succeeded else None
             return isinstance(before, ErrorDetail) and before.reason == _NOT_FOUND, outcomes, after
 
         created, outcomes, after = await self._at_element(target, work, is_read=False)
