@@ -21,6 +21,7 @@ NAMES = (
     "beside",
     "delivery",
     "registration",
+    "follow",
     "searches",
 )
 ONLY_WHEN_NAMED = ("scale", "tables", "k6", "lines")

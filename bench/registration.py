@@ -20,7 +20,7 @@ BATCH: Final = 2_000
 
 _PRODUCERS: Final = 200
 _TAGS: Final = 5
-_PLUGIN: Final = "http://127.0.0.1:9"
+PLUGIN: Final = "http://127.0.0.1:9"
 _TOPIC: Final = "ncmp-events"
 
 
@@ -41,7 +41,8 @@ def handle(number: int) -> dict[str, Any]:
     }
 
 
-def _created(numbers: range) -> dict[str, Any]:
+def created(numbers: range) -> dict[str, Any]:
+    """The members of a registration that create handles."""
     return {"createdCmHandles": [handle(number) for number in numbers]}
 
 
@@ -57,7 +58,7 @@ def _removed(numbers: range) -> dict[str, Any]:
 async def _in_batches(machine: Machine, handles: int, change: Callable[[range], dict[str, Any]]) -> str:
     """The figures of a change of all handles, one request after the other."""
     batches = [range(first, min(first + BATCH, handles)) for first in range(0, handles, BATCH)]
-    bodies = [msgspec.json.encode({"dmiPlugin": _PLUGIN, **change(batch)}) for batch in batches]
+    bodies = [msgspec.json.encode({"dmiPlugin": PLUGIN, **change(batch)}) for batch in batches]
     used, seconds, decode = machine.processor_seconds(), 0.0, 0.0
     for body in bodies:
         began = time.perf_counter()
@@ -104,8 +105,8 @@ async def run(handles: str = str(HANDLES)) -> None:
     count = int(handles)
     print(f"Registration: {count:,} handles, {BATCH:,} a request, one request at a time")
     async with running_machine() as machine:
-        print(f"  created:       {await _in_batches(machine, count, _created)}", flush=True)
-        print(f"  created again: {await _in_batches(machine, count, _created)}", flush=True)
+        print(f"  created:       {await _in_batches(machine, count, created)}", flush=True)
+        print(f"  created again: {await _in_batches(machine, count, created)}", flush=True)
         first, again = await _lookup(machine, 0), await _lookup(machine, count - 1)
         print(f"  dry run: {first:.2f} s, loads the lookup index; then {again * 1000:.1f} ms", flush=True)
         print(f"  updated:       {await _in_batches(machine, count, _updated)}", flush=True)
@@ -115,6 +116,6 @@ async def run(handles: str = str(HANDLES)) -> None:
         print(f"  removed:       {await _in_batches(machine, count, _removed)}", flush=True)
     async with running_machine(DATAJOBS_INVENTORY_EVENTS_TOPIC=_TOPIC) as machine:
         began = time.perf_counter()
-        print(f"  created, with events: {await _in_batches(machine, count, _created)}", flush=True)
+        print(f"  created, with events: {await _in_batches(machine, count, created)}", flush=True)
         await _published(machine, count)
         print(f"  all events are published {time.perf_counter() - began:.1f} s after the first request")

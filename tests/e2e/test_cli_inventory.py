@@ -322,6 +322,14 @@ def test_diff_shows_what_load_would_do(server: str, tag: str) -> None:
     assert (same.returncode, same.stdout) == (0, "no difference\n")
 
 
+def test_diff_without_a_file_needs_an_ncmp(server: str) -> None:
+    """It says what to set. One that does not answer is an unavailable system: status 3."""
+    done = inventory(server, "diff")
+    assert done.returncode == 2 and "set DATAJOBS_FOLLOW_NCMP and DATAJOBS_FOLLOW_PLUGINS" in done.stderr
+    done = inventory(server, "diff", "--follow-ncmp", "http://127.0.0.1:1", "--follow-plugins", ONE)
+    assert done.returncode == 3 and "NCMP at http://127.0.0.1:1: connection refused" in done.stderr
+
+
 def test_prune_removes_what_the_file_lacks(server: str, tag: str) -> None:
     """Only with ``--yes`` where nobody can be asked, and only handles of the plugins that the file names."""
     plugin = f"http://127.0.0.1:9200/{tag}"

@@ -28,7 +28,7 @@ from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.ncmp import Ncmp as NcmpClient
 from ran_datajobs.inventory.ncmp import bounds
 from ran_datajobs.inventory.registry import register
-from ran_datajobs.messaging.bus import Message
+from ran_datajobs.messaging.bus import Bus, Message
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import LCM_TOPIC
 from ran_datajobs.model import Reason
@@ -56,14 +56,14 @@ class Following:
     credentials: Path | None = None
 
     @contextlib.asynccontextmanager
-    async def running(self, **options: float) -> AsyncIterator[None]:
-        """Follow during the block."""
+    async def running(self, bus: Bus | None = None, **options: float) -> AsyncIterator[None]:
+        """Follow during the block; without a ``bus``, on the embedded one."""
         followed = followed_by(self.settings.follow_ncmp, self.settings.follow_plugins, ("127.0.0.0/8",))
         assert followed is not None
         async with PeerHttp(bounds(5.0)) as http:
             follower = Follower(
                 self.database,
-                PostgresBus(self.database, poll_interval=0.05),
+                bus or PostgresBus(self.database, poll_interval=0.05),
                 NcmpClient(http, Credentials(self.credentials), followed),
                 self.settings,
                 logger(),
@@ -144,6 +144,9 @@ async def test_the_inventory_becomes_that_of_ncmp(following: Following) -> None:
             (plugin,) = await rows(following.database, "select * from dmi_plugin where url = $1", ONE)
             assert plugin["dialect"] == "onap"
             asked = ncmp.asked.copy()
+            local = msgspec.json.encode({"removedCmHandles": ["a"]})
+            outcome = await register(following.database, following.settings, local)
+            assert [each.error_code for each in outcome.failed_removed_cm_handles] == ["108"]
             ncmp.put(handle("d", ONE), handle("a", ONE, cmHandleProperties={"segmentId": "8"}))
             ncmp.put(handle("n1", ONE, alternateId="/ManagedElement=n2"))
             ncmp.put(handle("n2", ONE, alternateId="/ManagedElement=n1"))

@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.errors import UsageError
+from ran_datajobs.cli.serve import _check_followed
+from ran_datajobs.config import Settings
+from ran_datajobs.errors import NcmpUnavailable, UsageError
 from ran_datajobs.inventory.follow import (
     Change,
     Seen,
@@ -22,6 +27,8 @@ from ran_datajobs.inventory.follow import (
     handle_in,
     owners_of,
 )
+from ran_datajobs.inventory.follower import BATCH, Events
+from ran_datajobs.inventory.ncmp import Found
 from ran_datajobs.inventory.registration import (
     CmHandle,
     Failure,
@@ -31,6 +38,7 @@ from ran_datajobs.inventory.registration import (
     changes_of,
     handle_fault,
 )
+from ran_datajobs.messaging.bus import Message, Received
 from ran_datajobs.store.inventory import HandleRow
 from tests.kit.ncmp import event
 
@@ -112,6 +120,57 @@ def test_wrong_settings_are_named(ncmp: str | None, plugins: list[str], said: st
     with pytest.raises(UsageError, match=said) as refusal:
         followed_by(ncmp, plugins, ALLOWED)
     assert "secret" not in str(refusal.value)
+
+
+def test_serve_refuses_to_mix_its_events_with_those_of_ncmp() -> None:
+    """Both would be on one topic."""
+    settings = Settings(follow_ncmp=NCMP, follow_plugins=(ONE,), inventory_events_topic="my-events")
+    _check_followed(settings)
+    with pytest.raises(UsageError, match="ncmp-events"):
+        _check_followed(settings.with_changes(inventory_events_topic="ncmp-events"))
+
+
+@contextlib.contextmanager
+def found_in(text: bytes) -> Iterator[Found]:
+    with tempfile.TemporaryFile() as file:
+        file.write(text)
+        with Found(file) as found:
+            yield found
+
+
+def test_the_items_of_a_search_are_read_in_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search for more places than memory has room for, or for no list, is an answer that NCMP does not
+    give."""
+    with found_in(b'[{"a":[1,2]},7,[]]') as found:
+        assert [list(map(bytes, batch)) for batch in found.batches(2)] == [[b'{"a":[1,2]}', b"7"], [b"[]"]]
+    monkeypatch.setattr("ran_datajobs.inventory.ncmp.MOST_COMMAS", 3)
+    for text in (b"", b"{}", b"[", b"\xff", b"[" * 100_000, b"[0,0,0,0,0]"):
+        with pytest.raises(NcmpUnavailable), found_in(text):
+            pass
+
+
+def received(offset: int, value: bytes, partition: int = 0) -> Received:
+    return Received("ncmp-events", offset, Message("", {}, value), partition)
+
+
+def test_a_gap_in_the_offsets_asks_for_a_comparison() -> None:
+    """The end of a transaction takes one offset, and is no gap. Partitions have offsets of their own."""
+    events, value = Events(), event("a", "update").value
+    events.take([received(7, value), received(8, value), received(3, value, 1), received(10, value)])
+    assert events.compare is None
+    events.take([received(13, value)])
+    assert events.compare == "a gap in the events"
+
+
+def test_events_are_gathered_by_handle() -> None:
+    """The last one of a handle counts, and one whose id no handle here can have does not. Very many handles
+    are not looked up."""
+    events = Events()
+    values = [event("a", "delete").value, event("a", "create").value, event("a b", "create").value]
+    events.take([received(offset, value) for offset, value in enumerate(values)])
+    assert events.taken() == {"a": False} and events.taken() == {}
+    events.take([received(n, event(f"h{n}", "create").value) for n in range(3, BATCH + 4)])
+    assert (events.compare, events.taken()) == ("many events", {})
 
 
 # --- differences -----------------------------------------------------------------------------------------

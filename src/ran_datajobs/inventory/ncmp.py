@@ -11,6 +11,7 @@ import asyncio
 import mmap
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from typing import IO, Any, Final
 from urllib.parse import quote
 
@@ -32,6 +33,10 @@ SEARCH_WITHIN: Final = 600.0
 MAX_SEARCH: Final = 2 << 30
 """Maximum size in bytes of the answer to this search, which is kept in a temporary file."""
 
+MOST_COMMAS: Final = 20_000_000
+"""Maximum number of commas in it, which bounds the number of its items, and so the memory for their places. A
+handle has about 25 with its properties."""
+
 AT_ONCE: Final = 8
 """Maximum number of concurrent look-ups."""
 
@@ -40,6 +45,7 @@ _PLUGIN: Final = "/ncmpInventory/v1/ch/cmHandles?dmi-plugin-identifier="
 _LOOK_UP: Final = "/ncmpInventory/v1/ch?outputDmiProperties=true&distinguishedName="
 _ALL: Final = b'{"cmHandleQueryParameters":[]}'
 _NOT_FOUND: Final = "404 NOT_FOUND"
+_CHUNK: Final = 1 << 20
 
 _ids: Final = msgspec.json.Decoder(list[str])
 
@@ -162,9 +168,12 @@ class Found:
     in memory."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        """Raises NcmpUnavailable unless ``file`` holds a JSON list."""
+        """Raises NcmpUnavailable unless ``file`` holds a JSON list that is not too long."""
         self._file = file
         file.flush()
+        file.seek(0)
+        if sum(chunk.count(b",") for chunk in iter(partial(file.read, _CHUNK), b"")) > MOST_COMMAS:
+            raise NcmpUnavailable(f"NCMP's answer to a search has more than {MOST_COMMAS} commas")
         try:
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             self._items = elements_decoder.decode(self._map)
