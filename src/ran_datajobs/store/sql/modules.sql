@@ -31,13 +31,15 @@ where plugin_id in (select plugin_id from come);
 -- newer version, and is noted later.
 -- name: forget
 delete from cm_handle_modules m
-where not exists (
-    select from cm_handle h
-    where m.cm_handle <> '' and h.cm_handle = m.cm_handle collate "C" and not h.removed and h.plugin_id = m.plugin_id
-      and h.module_set_tag = '')
-  and not exists (
-    select from cm_handle h
-    where m.cm_handle = '' and h.plugin_id = m.plugin_id and h.module_set_tag = m.module_set_tag and not h.removed);
+where case -- one subquery for each row: of two anti-joins, the second would compare all untagged handles with each other
+    when m.cm_handle = '' then not exists (
+        select from cm_handle h
+        where h.plugin_id = m.plugin_id and h.module_set_tag = m.module_set_tag and not h.removed)
+    else not exists (
+        select from cm_handle h
+        where h.cm_handle = m.cm_handle collate "C" and not h.removed and h.plugin_id = m.plugin_id
+          and h.module_set_tag = '')
+end;
 
 -- name: forget_sets
 delete from module_set s where not exists (select from cm_handle_modules m where m.module_set_id = s.module_set_id);
