@@ -51,6 +51,7 @@ _BESIDE_THE_SCENARIOS: Final = 900.0
 """Seconds that registration, removal and everything else may take."""
 
 _SETTINGS: Final = {
+    "DATAJOBS_ONAP_TEST_API": "1",
     "DATAJOBS_INVENTORY_EVENTS_TOPIC": "ncmp-events",
     # all handles have one data producer, and 40 reads of 0.3 s begin each second
     "DATAJOBS_READ_SLOTS": "64",
@@ -266,9 +267,10 @@ async def run(wanted: str = "") -> None:
     )
     print(f"ONAP's load test: {count:,} CM handles, scenarios of {lasts:g} s", flush=True)
     began = time.monotonic()
-    port = free_port()
-    plugin = f"http://127.0.0.1:{port}"
-    async with running_machine(("-m", "bench.onap_plugin", str(port)), **_SETTINGS) as machine:
+    port, own = free_port(), free_port()
+    plugin, service = (f"http://127.0.0.1:{each}" for each in (port, own))
+    beside = ("-m", "bench.onap_plugin", str(port), service)
+    async with running_machine(beside, port=own, **_SETTINGS) as machine:
         await answers(machine.session, plugin + "/actuator/health")
         used = machine.processor_seconds()
         variables = {
