@@ -104,6 +104,7 @@ REFUSED: dict[str, tuple[str, str, Any, dict[str, str], int, str]] = {
     "a parameter of a write": ("DELETE", f"{ELEMENT}?scopeType=BASE_ALL", None, {}, 400, "has none"),
     "a bad scope": ("GET", f"{ELEMENT}?scopeType=ALL", None, {}, 400, "BASE_ALL"),
     "a scope without its level": ("GET", f"{ELEMENT}?scopeType=BASE_NTH_LEVEL", None, {}, 400, "scopeLevel"),
+    "a level that no scope has": ("GET", f"{ELEMENT}?scopeLevel={10**30}", None, {}, 400, "scopeLevel"),
     "two scopes": ("GET", f"{ELEMENT}?scopeLevel=1&scope=%7B%7D", None, {}, 400, "scope"),
     "a scope that is no JSON": ("GET", f"{ELEMENT}?scope=BASE_ALL", None, {}, 400, "JSON object"),
     "a bad filter": ("GET", f"{ELEMENT}?filter=%3D%3D", None, {}, 400, "position"),

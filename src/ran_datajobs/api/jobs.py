@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import UUID
@@ -119,22 +120,24 @@ async def awaited(
     ``None`` after ``seconds``, when the client of ``request`` has gone, and when the service stops. ``look``
     is not called while the database is unavailable.
     """
+    deadline = time.monotonic() + seconds
     gone = asyncio.create_task(_disconnected(request))
     try:
-        with api.changes.watch(job_id) as changed, contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while not (gone.done() or api.stopping.is_set()):
-                    changed.clear()
-                    with contextlib.suppress(StoreUnavailable):  # its return wakes all watchers
-                        async with api.database.connection() as connection:
-                            if found := await look(connection):
-                                return found
-                    news = asyncio.create_task(changed.wait())
-                    try:
-                        await asyncio.wait({news, gone}, return_when=asyncio.FIRST_COMPLETED)
-                    finally:
-                        news.cancel()
-        return None
+        with api.changes.watch(job_id) as changed:
+            while True:
+                changed.clear()
+                with contextlib.suppress(StoreUnavailable):  # its return wakes all watchers
+                    async with api.database.connection() as connection:
+                        if found := await look(connection):
+                            return found
+                left = deadline - time.monotonic()
+                if left <= 0 or gone.done() or api.stopping.is_set():
+                    return None
+                news = asyncio.create_task(changed.wait())
+                try:
+                    await asyncio.wait({news, gone}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    news.cancel()
     finally:
         gone.cancel()
 

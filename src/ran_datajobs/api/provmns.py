@@ -40,6 +40,7 @@ from ran_datajobs.planning.provmns import (
     read_items,
     written,
 )
+from ran_datajobs.planning.validation import MAX_SCOPE_LEVEL
 from ran_datajobs.plugins.wire import TREE_FLAT, TREE_HIERARCHICAL
 
 MAX_BODY: Final = 16 * 1024 * 1024
@@ -119,7 +120,7 @@ async def read_objects(
     dn: FromPath[str],
     call: Call,
     scope_type: Annotated[ScopeType | None, QueryParameter(name="scopeType")] = None,
-    scope_level: Annotated[int | None, QueryParameter(name="scopeLevel")] = None,
+    scope_level: Annotated[int | None, QueryParameter(name="scopeLevel", ge=0, le=MAX_SCOPE_LEVEL)] = None,
     scope_as_json: Annotated[
         str | None,
         QueryParameter(name="scope", description="The scope as a JSON object, in place of the two others."),

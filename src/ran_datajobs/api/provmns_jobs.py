@@ -8,9 +8,11 @@ while they are not known, also because the database is away, the answer is a 504
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
+from urllib.parse import quote
 from uuid import UUID
 
 from litestar import Response
@@ -109,7 +111,8 @@ class ProvMnsCall:
         await submit.check_disk(api)
         body = job_body(operations, accept_type, self._line[:MAX_NAME])
         head = check_job(body, api.settings.max_operations, place)
-        key = (self.key, submit.digest(self._line.encode(), document)) if self.key else None
+        kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        key = (self.key, submit.digest(f"{self._line} {kind}".encode(), document)) if self.key else None
         job: NewJob | JobRow | None = await submit.check_admission(api, self.caller, key)
         if job is None:
             refused = await off_loop(
@@ -160,11 +163,10 @@ class ProvMnsCall:
 
     @property
     def _line(self) -> str:
-        """Method and address of the request, and the media type of its body."""
+        """Method and address of the request, in printable characters."""
         scope = self.request.scope
         address = scope["raw_path"] + (b"?" + scope["query_string"] if scope["query_string"] else b"")
-        kind = self.request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        return f"{scope['method']} {address.decode('latin-1')} {kind}".rstrip()
+        return f"{scope['method']} {quote(address, safe=string.printable.strip())}"
 
     async def _ended(self, job_id: UUID) -> JobRow | None:
         """The job, once it is terminal; ``None`` when the client does not wait any longer."""

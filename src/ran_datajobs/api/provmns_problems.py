@@ -177,8 +177,6 @@ def status_of(outcome: Outcome, state: OperationState) -> int:
         return HTTPStatus.CONFLICT
     reason = reason_of(outcome, state)
     error = outcome.errors[0] if outcome.errors else None
-    if error is not None and error.type == "OTHER":
-        return HTTPStatus.BAD_REQUEST  # an operation that the plugin cannot read
     of_reason = STATUSES.get(reason) or (STATUSES.get(error.type) if error is not None else None)
     if of_reason is None and reason.startswith("STATUS_"):
         return HTTPStatus.BAD_GATEWAY  # the plugin gave no cause
