@@ -25,10 +25,11 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from ran_datajobs.api import paths
+from ran_datajobs.api import onap_test, paths
 from ran_datajobs.model import OperationState, Status
 from ran_datajobs.store.database import Database
 from tests.kit.api_service import Api, end_job, northbound_api, outcome, plan, register, writes
+from tests.tiers import nightly
 
 CHECKS = [
     not_a_server_error,
@@ -48,9 +49,12 @@ PATIENCE = 10
 
 
 @pytest.fixture
-async def api(database: Database, tmp_path: Path, free_port: int) -> AsyncIterator[Api]:
-    """The API of a service on one machine, with an inventory."""
-    async with northbound_api(database, tmp_path, free_port) as running:
+async def api(
+    database: Database, tmp_path: Path, free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Api]:
+    """The API of a service on one machine, with an inventory and ONAP's test interface."""
+    monkeypatch.setattr(onap_test, "CREATES_WITHIN", 0.05)  # no worker runs
+    async with northbound_api(database, tmp_path, free_port, onap_test_api=True) as running:
         await register(running, 0, 1)
         yield running
 
@@ -71,6 +75,7 @@ async def known_places(api: Api) -> list[dict[str, str]]:
             "bucket_id": "datajobs-results",
             "part": part["key"].partition("/")[2],
             "reference": "ch-0",
+            "data_job_id": "x/%2F\u00e4",
             "dn": "SubNetwork=A/ManagedElement=9",  # without an owner: no worker would execute its job
             "dn_and_action": "SubNetwork=A/ManagedElement=9/lock",
         }
@@ -121,6 +126,8 @@ POSTS = [
     paths.INVENTORY_SEARCHES,
     paths.fill(paths.TOPIC_MESSAGES, topic="ncmp-async-m2m"),
     paths.JOBS + "?dryRun=true",
+    nightly(paths.fill(paths.ONAP_TEST_WRITE, data_job_id="x")),
+    nightly(paths.ONAP_TEST_READ),
 ]
 SCALARS = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=20)
 KEYS = st.sampled_from(
@@ -158,6 +165,10 @@ KEYS = st.sampled_from(
         "conditions",
         "conditionName",
         "conditionParameters",
+        "dataJobMetadata",
+        "dataJobWriteRequest",
+        "destination",
+        "readProperties",
         "cpsPath",
         "messages",
         "headers",
@@ -228,6 +239,7 @@ async def test_no_path_query_or_header_makes_a_500(api: Api) -> None:
             f"{paths.JOBS}?limit=1&",
             "/ranoam/cm/v1/topics/x/messages?from=",
             "/ncmp/v1/ch/",
+            "/do-not-use/dataJobs/",
             "/ncmp/v1/ch/%2FSubNetwork%3DA",
             f"{paths.INVENTORY}?distinguishedName=",
             f"{paths.PLUGIN_HANDLES}?dmi-plugin-identifier=",

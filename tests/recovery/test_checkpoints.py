@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 
 from ran_datajobs.checkpoints import Checkpoint
+from ran_datajobs.http.ports import free_port
 from tests.kit.plugins.scripted import Script, ScriptedPlugin
 from tests.kit.processes import (
     HANDLES,
@@ -247,3 +248,35 @@ async def test_an_api_killed_while_it_accepts_makes_one_job(
         assert job["operations"]["succeeded"] == len(WRITES) - 1
         listed = (await service.call("GET", JOBS, expect=200))["items"]
         assert [each["jobId"] for each in listed] == [job_id]
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("where", [Checkpoint.ACCEPT_CHECKED, Checkpoint.ACCEPT_STORED])
+async def test_a_write_of_onaps_test_interface_is_executed_once(
+    database_url: str, tmp_path: Path, where: Checkpoint
+) -> None:
+    """The API dies before or after it stores the job. The client repeats the write under the same id, and
+    gets the answer for the one job, which the plugin executed once for each data producer."""
+    environ = variables(database_url, tmp_path, onap_test_api="1")
+    other = environ | {"DATAJOBS_PORT": str(free_port())}
+    plugin = ScriptedPlugin(Script())
+    write = "/do-not-use/dataJobs/once/write"
+    body = {"dataJobMetadata": {}, "dataJobWriteRequest": {"data": WRITES}}
+    async with plugin.serving() as address, api(other) as service, aiohttp.ClientSession() as session:
+        await service.register(address, HANDLES)
+        url = f"http://127.0.0.1:{environ['DATAJOBS_PORT']}{write}"
+        async with process(environ, *signalled("api", signal.SIGKILL, where)) as killed:
+            while killed.returncode is None:
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.post(url, json=body) as answer:
+                        assert answer.status != 200, "it was to die before"
+                await asyncio.sleep(0.02)
+            assert killed.returncode == -signal.SIGKILL
+        async with worker(environ):
+            sub_jobs = await service.call("POST", write, body, expect=200)
+            (listed,) = (await service.call("GET", JOBS, expect=200))["items"]
+            job = await service.ended(listed["jobId"])
+    assert {each["dataProducerId"] for each in sub_jobs} == {"ems-0", "ems-1"}
+    assert all(each["subJobId"] for each in sub_jobs)
+    assert (job["name"], job["operations"]["succeeded"]) == ("once", len(WRITES) - 1)
+    assert len(plugin.history) == 2
