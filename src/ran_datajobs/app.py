@@ -30,10 +30,11 @@ from ran_datajobs.inventory.ncmp import bounds as ncmp_bounds
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
-from ran_datajobs.plugins import health, modules
+from ran_datajobs.plugins import health, modules, policy
 from ran_datajobs.plugins.client import HttpBounds, PeerHttp, most_questions
 from ran_datajobs.plugins.credentials import Credentials
 from ran_datajobs.plugins.dialects import plugins_over
+from ran_datajobs.plugins.policy import PolicyExecutor
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder, open_s3, start_runtime
@@ -79,6 +80,19 @@ async def shared_parts(
         yield database, objects, bus
 
 
+@contextlib.asynccontextmanager
+async def _policy_executor(
+    settings: Settings, log: Logger, metrics: Metrics
+) -> AsyncIterator[PolicyExecutor | None]:
+    """The client of the policy executor, if the settings name one."""
+    if settings.policy_url is None:
+        yield None
+        return
+    credentials = Credentials(settings.dmi_credentials_file)
+    async with PeerHttp(policy.bounds()) as http:
+        yield PolicyExecutor(settings.policy_url, http, credentials, log, metrics)
+
+
 async def run_api(settings: Settings, stopping: asyncio.Event) -> None:
     """Serve the northbound API and the page until ``stopping``.
 
@@ -86,7 +100,10 @@ async def run_api(settings: Settings, stopping: asyncio.Event) -> None:
     closed, so that a load balancer sends the next requests to other machines.
     """
     log, metrics = logger(), Metrics()
-    async with shared_parts(settings, API_POOL) as (database, objects, bus):
+    async with (
+        shared_parts(settings, API_POOL) as (database, objects, bus),
+        _policy_executor(settings, log, metrics) as executor,
+    ):
         parts = ApiDependencies(
             settings=settings,
             database=database,
@@ -98,6 +115,7 @@ async def run_api(settings: Settings, stopping: asyncio.Event) -> None:
             stopping=stopping,
             view=JobView(settings),
             static=STATIC,
+            policy=executor,
         )
         async with serving(
             build(parts), settings.host, settings.port, tls_cert=settings.tls_cert, tls_key=settings.tls_key
@@ -143,6 +161,7 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
             settings,
             DispatchNews(log, digest, metrics),
             stopping,
+            policy=await stack.enter_async_context(_policy_executor(settings, log, metrics)),
         )
         arrivals = ReadResultConsumer(
             database,

@@ -253,7 +253,25 @@ class Settings:
         "hosts and networks of DMI plugins that may be registered; *.example.org takes sub-domains",
     )
     dmi_credentials_file: FilePath | None = _access(
-        None, "file of the credentials that DMI plugins want, by address; it is read again when it changes"
+        None,
+        "file of the credentials that DMI plugins and the policy executor want, by address; it is read again "
+        "when it changes",
+    )
+    policy_url: Url | None = _access(
+        None, "address of the policy executor that must allow each write; default: none is asked"
+    )
+    policy_authorization: Text = _access(
+        "own",
+        "whose credentials it is asked with: the service's own, or the caller's, before a job is accepted",
+        choices=("own", "caller"),
+    )
+    policy_scope: Text = _access(
+        "operation",
+        "what a denied operation fails: itself, or the whole job",
+        choices=("operation", "job"),
+    )
+    policy_unreachable: Text = _access(
+        "deny", "what happens to writes if it gives no usable answer", choices=("deny", "allow")
     )
     destination_allow: Words = _access(
         (), "patterns of the topics and buckets that jobs may name (kafka:ran-*, s3:*); default: every one"
@@ -337,6 +355,11 @@ class Settings:
         lines = [line.strip() for line in (self.kafka_settings or "").splitlines()]
         pairs = [line.partition("=") for line in lines if line and not line.startswith("#")]
         return {name.strip(): value.strip() for name, _, value in pairs}
+
+    @property
+    def asks_policy_as_caller(self) -> bool:
+        """True when the policy executor is asked with the credentials of the caller."""
+        return self.policy_url is not None and self.policy_authorization == "caller"
 
     def with_changes(self, **changes: Any) -> Settings:
         """A copy with other values."""

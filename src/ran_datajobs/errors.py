@@ -19,6 +19,7 @@
     │   ├── NcmpUnavailable    the NCMP that is followed is unavailable
     │   ├── BusUnavailable     the message bus is unavailable
     │   │   └── TopicRefused   the bus works, but refuses one topic
+    │   ├── PolicyUnavailable  the policy executor gives no usable answer
     │   └── ServerUnreachable  the command line cannot reach the service
     └── Fenced                 another worker took this over: stop, write nothing
 
@@ -123,6 +124,10 @@ class TopicRefused(BusUnavailable):
     def __init__(self, topic: str, cause: str) -> None:
         super().__init__(f"topic {topic!r}: {cause}")
         self.topic = topic
+
+
+class PolicyUnavailable(Unavailable):
+    """The policy executor gives no usable answer."""
 
 
 class ServerUnreachable(Unavailable):

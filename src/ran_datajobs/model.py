@@ -227,8 +227,9 @@ class Reason(enum.StrEnum):
     MODE_NOT_SUPPORTED = (
         "MODE_NOT_SUPPORTED"  # the plugin does not honour STOP_ON_ERROR, or does not read by selector
     )
+    POLICY_DENIED = "POLICY_DENIED"  # the policy executor did not allow it, or could not be asked
     CANCELLED = "CANCELLED"  # a cancel came first
-    NOT_STARTED = "NOT_STARTED"  # an earlier failure stopped the sub-job
+    NOT_STARTED = "NOT_STARTED"  # an earlier failure stopped the sub-job, or a denial the job
 
 
 class Scope(Struct, frozen=True, rename="camel", omit_defaults=True):

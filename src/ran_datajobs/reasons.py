@@ -97,6 +97,13 @@ OURS: Final = {
         "Have the plugin registered with what the detail names and retry, or submit a new job as "
         f"BEST_EFFORT, or with a path and a scope; {_NOTHING_SENT}",
     ),
+    Reason.POLICY_DENIED: _texts(
+        "The policy executor does not allow it",
+        "The policy executor denied the operation, or a request that contained it, or could not be asked for "
+        "it, so that the operation was not sent.",
+        "Read the detail, which has the message of the policy executor, and settle it with who runs that; a "
+        "retry asks again, and is safe, because nothing was sent.",
+    ),
     Reason.CANCELLED: _texts(
         "The job was cancelled first",
         "The job was cancelled before the operation was started, so that it changed nothing.",
@@ -105,7 +112,7 @@ OURS: Final = {
     Reason.NOT_STARTED: _texts(
         "An earlier failure stopped it",
         "An earlier operation of the same data producer failed, and the rest of the sub-job, this operation "
-        "included, was not started.",
+        "included, was not started; or the policy executor denied another operation and so the whole job.",
         f"Remove the cause of that failure; {_UNTIL_THEN}",
     ),
 }

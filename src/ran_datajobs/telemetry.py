@@ -225,6 +225,9 @@ class Metrics:
         self.plugin_call_seconds = histogram(
             "datajobs_plugin_call_seconds", "Calls of DMI plugins and their time", ["call", "result"]
         )
+        self.policy_request_seconds = histogram(
+            "datajobs_policy_request_seconds", "Requests to the policy executor and their time", ["result"]
+        )
         self.circuits_open = gauge(
             "datajobs_circuits_open",
             "Plugins that a worker calls no more, at most",

@@ -34,8 +34,8 @@ select format('job %s counts %s/%s/%s/%s operations (succeeded, failed, not star
               job_id, j.succeeded, j.failed, j.not_started, j.unknown, o.succeeded, o.failed, o.not_started, o.unknown)
 from job j join of_job o using (job_id)
 where not j.split_reads
-  and (j.succeeded, j.not_started, j.unknown, j.failed + j.unmatched + o.operations)
-      <> (o.succeeded, o.not_started, o.unknown, o.failed + j.operations)
+  and ((j.succeeded, j.unknown, j.not_started + j.failed + j.unmatched + o.operations)
+       <> (o.succeeded, o.unknown, o.not_started + o.failed + j.operations) or j.not_started < o.not_started)
 union all
 select format('job %s is %s and tells the end of %s of %s operations', job_id, status,
               succeeded + failed + unmatched + not_started + unknown, operations)

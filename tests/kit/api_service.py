@@ -224,7 +224,7 @@ async def plan(api: Api, job_id: UUID) -> None:
     (row,) = await api.rows(
         "update data_job j set lease = gen_random_uuid(), leased_until = now() + interval '1 minute'"
         " from job_request r where r.job_id = j.job_id and j.job_id = $1"
-        " returning j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, r.body",
+        " returning j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, r.body, r.verdicts",
         job_id,
     )
     await worker.steps.plan(LeasedJob(**row))

@@ -28,6 +28,7 @@ from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.dispatch.worker import Worker
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.model import JobType, PlannedSubJob, Status
+from ran_datajobs.plugins.policy import PolicyExecutor
 from ran_datajobs.results.delivery import JobEventWriter
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore, open_folder
@@ -103,6 +104,7 @@ def worker_parts(
     index: OwnerIndex | None = None,
     reached: CheckpointHook | None = None,
     grace: float = 4.0,
+    policy: PolicyExecutor | None = None,
 ) -> Parts:
     """The parts of a worker, wired as in production. ``plugin`` answers for every plugin.
 
@@ -128,6 +130,7 @@ def worker_parts(
         stopping,
         runtime,
         limits,
+        policy,
     )
     return Parts(database, plugin, worker_id, runtime, store, stopping, limits, objects, worker)
 

@@ -32,6 +32,7 @@ class Steps(Tables):
         row.planned, row.blocked, row.split_reads, row.step_failures = True, blocked, plan.split_reads, 0
         row.sub_jobs = row.sub_jobs_open = len(plan.sub_jobs)
         row.unmatched, row.failed, row.objects_cause = plan.unmatched, plan.failed, None
+        row.not_started = plan.not_started
         row.version += 1
         self._end_step(row, None if plan.sub_jobs else self.now())
         self.record(job.job_id, plan.parts)

@@ -15,6 +15,7 @@ from litestar.connection import ASGIConnection, Request
 from litestar.exceptions import HTTPException, NotAuthorizedException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
 from litestar.types import Guard
+from msgspec.structs import replace
 
 from ran_datajobs.api.tokens import LOCAL, Client, Role, client_of
 from ran_datajobs.http.json_body import got
@@ -33,15 +34,20 @@ ROLES: Final = "roles"
 _WEIGHT: Final = re.compile(r"\d+(\.\d*)?|\.\d+", re.ASCII)
 
 
-def guard_by(tokens: Path | None) -> Guard:
-    """The guard of every route. Without a tokens file every caller is :data:`LOCAL`."""
+def guard_by(tokens: Path | None, *, keep_header: bool = False) -> Guard:
+    """The guard of every route. Without a tokens file every caller is :data:`LOCAL`.
+
+    ``keep_header``: the caller has the ``Authorization`` header of its request."""
 
     def check(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
         if connection.scope.get("method") == "OPTIONS":
             return
         roles: frozenset[Role] = handler.opt[ROLES]
         if roles:
-            connection.scope["user"] = _authorised(connection, roles, tokens)
+            client = _authorised(connection, roles, tokens)
+            if keep_header:
+                client = replace(client, authorization=connection.headers.get("authorization"))
+            connection.scope["user"] = client
         accept = connection.headers.get("accept", "*/*")
         produces = handler.opt.get("produces", ("application/json",))
         if choose(accept, produces) is None:

@@ -19,6 +19,7 @@ from ran_datajobs.config import Settings
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.messaging.bus import Bus
 from ran_datajobs.messaging.postgres import PostgresBus
+from ran_datajobs.plugins.policy import PolicyExecutor
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.store.database import Database
@@ -35,7 +36,7 @@ class ApiDependencies:
     ``stopping`` is set before the server stops: event streams end and ``/readyz`` returns 503. ``static``:
     the folder of the page. ``event_keep_alive``: seconds without an event after which a stream sends a
     comment, so that no proxy closes the connection. ``embedded_bus``: the bus, if it is the embedded one, for
-    the two topic routes.
+    the two topic routes. ``policy``: the policy executor that is asked for writes, if there is one.
     """
 
     settings: Settings
@@ -51,6 +52,7 @@ class ApiDependencies:
     body_pause: float = 30.0
     max_event_streams: int = 1000
     event_keep_alive: float = 15.0
+    policy: PolicyExecutor | None = None
     embedded_bus: PostgresBus | None = field(init=False)
     bodies: BodyReceiver = field(init=False)
     changes: JobChanges = field(init=False)

@@ -122,7 +122,7 @@ def _application(
 ) -> Litestar:
     app = Litestar(
         routes,
-        guards=[auth.guard_by(settings.tokens_file)],
+        guards=[auth.guard_by(settings.tokens_file, keep_header=settings.asks_policy_as_caller)],
         exception_handlers={Exception: problem_answers(log)},
         logging_config=None,
         debug=False,

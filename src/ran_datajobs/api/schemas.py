@@ -186,12 +186,14 @@ class PlannedOperations(Struct, frozen=True):
 
 
 class UnmatchedOperation(Struct, frozen=True, rename="camel"):
-    """An operation that would be in no sub-job, or a part of a read that would not."""
+    """An operation that would be in no sub-job, or a part of a read that would not. ``detail``: of the policy
+    executor, if that denies it."""
 
     operation_id: str | int
     path: str
     reason: str
     data_node_selector: str | UnsetType = UNSET
+    detail: str | UnsetType = UNSET
 
 
 class Plan(Struct, frozen=True, rename="camel"):

@@ -33,9 +33,11 @@ from ran_datajobs.api.tokens import Client
 from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.errors import InvalidRequest, StorageUnavailable, StoreUnavailable
 from ran_datajobs.inventory.owners import Owners
-from ran_datajobs.model import OperationState
+from ran_datajobs.model import JobType, OperationState, Reason
+from ran_datajobs.planning.policy import Verdicts, inquiry
 from ran_datajobs.planning.request import JobRequest, check_request, read_accepted
-from ran_datajobs.planning.split import split
+from ran_datajobs.planning.split import split, split_and_ask, split_permitted
+from ran_datajobs.plugins.policy import PolicyExecutor
 from ran_datajobs.results.parts import load_failures
 from ran_datajobs.store import jobs, results
 from ran_datajobs.store.jobs import JobRow, NewJob
@@ -93,8 +95,7 @@ async def submit(
             known_buckets=lambda: _known_buckets(api, caller),
         )
         if dry:
-            plan = await asyncio.to_thread(_plan, head, body, await api.owners.catch_up())
-            return Response(plan, status_code=200)
+            return Response(await _plan(api, caller, head, body), status_code=200)
         return accepted(api, await accept(api, caller, head, resolved, body, key=taken))
 
 
@@ -158,9 +159,15 @@ def _left_over(stored: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:
     return check_request(body, max_operations=len(left), as_ncmp=True), body
 
 
-def _plan(read: JobRequest, body: bytes, owners: Owners) -> Plan:
-    """The plan of the request with these owners."""
-    found = split(body, owners)
+async def _plan(api: ApiDependencies, caller: Client, read: JobRequest, body: bytes) -> Plan:
+    """The plan of the request, with the operations that the policy executor allows now."""
+    owners = await api.owners.catch_up()
+    if api.policy is None:
+        found = await asyncio.to_thread(split, body, owners)
+    else:
+        verdicts = await _verdicts(api, api.policy, caller, body, owners)
+        whole_job = api.settings.policy_scope == "job"
+        found = await asyncio.to_thread(split_permitted, body, owners, verdicts, whole_job=whole_job)
     # A read can have several refused parts and counts as one operation.
     refused = {each.position: each for each in found.refused}.values()
     return Plan(
@@ -175,11 +182,25 @@ def _plan(read: JobRequest, body: bytes, owners: Owners) -> Plan:
                 each.operation.path,
                 each.reason.value,
                 each.operation.data_node_selector,
+                each.detail if each.reason is Reason.POLICY_DENIED else msgspec.UNSET,
             )
             for each in refused
         ],
         ignored=read.ignored.keys if read.ignored else msgspec.UNSET,
         ignored_count=read.ignored.count if read.ignored else msgspec.UNSET,
+    )
+
+
+async def _verdicts(
+    api: ApiDependencies, policy: PolicyExecutor, caller: Client, body: bytes, owners: Owners
+) -> Verdicts:
+    """Ask the policy executor, as the settings say with the header of the caller."""
+    _, batches = await asyncio.to_thread(split_and_ask, body, owners)
+    allow = api.settings.policy_unreachable == "allow"
+    return await policy.answer(
+        inquiry(batches, allow_unreachable=allow),
+        as_caller=api.settings.asks_policy_as_caller,
+        authorization=caller.authorization,
     )
 
 
@@ -202,9 +223,15 @@ async def accept(
 ) -> NewJob | JobRow:
     """Store a job from a checked request and its bytes, due for planning, in one transaction.
 
+    If the policy executor is asked with the caller's header, it is asked before: the header is not stored.
+
     ``key``: an Idempotency-Key, and the digest of the request. Returns the job, which is durable; the one of
     the ``key`` if a concurrent request was first.
     """
+    verdicts: bytes | None = None
+    if api.policy is not None and api.settings.asks_policy_as_caller and read.type is JobType.WRITE:
+        asked = await _verdicts(api, api.policy, caller, body, await api.owners.catch_up())
+        verdicts = await off_loop(len(body), asked.encoded)
     job = NewJob(
         job_id=uuid4(),
         client=caller.name,
@@ -214,6 +241,7 @@ async def accept(
         retry_of=retry_of,
         request=await off_loop(len(body), zstandard.compress, body, ZSTD_LEVEL),
         plugin_destination=destination.of_plugins,
+        verdicts=verdicts,
         **msgspec.structs.asdict(read),
     )
     await reached(Checkpoint.ACCEPT_CHECKED)

@@ -40,11 +40,17 @@ class Role(enum.StrEnum):
 
 
 class Client(Struct, frozen=True, rename={"name": "client", "dmi_url": "dmiUrl"}, omit_defaults=True):
-    """A caller. ``dmi_url``: the plugin of a caller with the role ``plugin``."""
+    """A caller. ``dmi_url``: the plugin of a caller with the role ``plugin``. ``authorization``: the header
+    of its request, if the policy executor is asked with it; it is neither stored nor shown."""
 
     name: str
     role: Role
     dmi_url: str | None = None
+    authorization: str | None = None
+
+    def __repr__(self) -> str:
+        """Without the header."""
+        return f"Client({self.name!r}, {self.role.value!r})"
 
     @property
     def sees(self) -> str | None:

@@ -44,8 +44,13 @@ class DispatchNews:
     def planned(self, job: LeasedJob, sub_jobs: int, refused: Counter[Reason], seconds: float) -> None:
         """Report that a job was split; ``refused``: the number of operations in no sub-job, by reason."""
         self.metrics.plan_seconds.observe(seconds)
-        if refused:
-            self.metrics.operations_ended.labels(OperationState.FAILED.value).inc(refused.total())
+        not_started = refused[Reason.NOT_STARTED]
+        for state, count in (
+            (OperationState.FAILED, refused.total() - not_started),
+            (OperationState.NOT_STARTED, not_started),
+        ):
+            if count:
+                self.metrics.operations_ended.labels(state.value).inc(count)
         self._count_reasons(refused.items())
         self.log.info(
             "job.planned",

@@ -13,11 +13,16 @@ import zstandard
 from msgspec.structs import replace
 
 from ran_datajobs.checkpoints import Checkpoint, reached
+from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.news import DispatchNews
+from ran_datajobs.errors import PolicyUnavailable
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.model import UNMATCHED_PART, OperationCounts, OperationState, Response
-from ran_datajobs.planning.split import Plan, RejectedOperation, split
+from ran_datajobs.planning import policy
+from ran_datajobs.planning.policy import Batch, Verdicts
+from ran_datajobs.planning.split import Plan, RejectedOperation, split, split_and_ask, split_permitted
+from ran_datajobs.plugins.policy import PolicyExecutor
 from ran_datajobs.results.objects import ObjectStore, manifest_key
 from ran_datajobs.results.outcomes import count, verdict, why
 from ran_datajobs.results.parts import ResultWriter, load_failures, manifest
@@ -26,6 +31,11 @@ from ran_datajobs.runtime import Runtime
 from ran_datajobs.store.dispatch import DispatchStore, LeasedJob, PlannedJob
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.results import Part
+
+MOST_TRIES: Final = 10
+"""Number of tries to plan a job, with growing pauses of 20 to 30 s altogether, after which
+``DATAJOBS_POLICY_UNREACHABLE`` decides about writes for which the policy executor cannot be asked. Earlier
+failures of the plan for other causes count, too."""
 
 _MAX_REQUEST: Final = 1 << 31
 
@@ -38,25 +48,56 @@ class JobSteps:
     store: DispatchStore
     index: OwnerIndex
     objects: ObjectStore
-    finished_spelling: str
+    settings: Settings
     runtime: Runtime
     news: DispatchNews
+    policy: PolicyExecutor | None = None
 
     async def plan(self, job: LeasedJob) -> None:
-        """Plan the job, which ends its lease. Raises Fenced when the lease is void."""
+        """Plan the job, which ends its lease. Raises Fenced when the lease is void, and PolicyUnavailable
+        when the policy executor cannot be asked now."""
         begun = self.runtime.now()
-        owners = await self.index.catch_up()
-        plan = await self.runtime.in_thread(lambda: _split(job, owners))
+        plan = await self._permitted(job, await self.index.catch_up())
         await reached(Checkpoint.PLAN_SPLIT)
         writer = ResultWriter(self.objects, job.results_bucket, job.job_id, UNMATCHED_PART)
         refused = await writer.write(refusals(plan.refused), lambda: self.store.job_is_leased(job))
         await reached(Checkpoint.PLAN_WRITTEN)
         reasons = Counter(each.reason for each in plan.refused)
-        failed = 0 if plan.parts_of else len(plan.refused) - plan.unmatched
-        planned = PlannedJob(plan.sub_jobs, plan.unmatched, failed, bool(plan.parts_of), refused)
+        not_started = sum(each.state is OperationState.NOT_STARTED for each in plan.refused)
+        failed = 0 if plan.parts_of else len(plan.refused) - plan.unmatched - not_started
+        planned = PlannedJob(plan.sub_jobs, plan.unmatched, failed, bool(plan.parts_of), refused, not_started)
         await self.store.record_plan(job, planned)
         await reached(Checkpoint.PLAN_STORED)
         self.news.planned(job, len(plan.sub_jobs), reasons, self.runtime.now() - begun)
+
+    async def _permitted(self, job: LeasedJob, owners: Owners) -> Plan:
+        """The plan of the operations that the policy executor allows, if there is one. It is asked before
+        anything is stored or sent: after a crash it is asked again."""
+        in_thread, stored = self.runtime.in_thread, job.verdicts
+        whole_job = self.settings.policy_scope == "job"
+        if stored is not None:
+            return await in_thread(
+                lambda: split_permitted(_request(job), owners, policy.decoded(stored), whole_job=whole_job)
+            )
+        if self.policy is None:
+            return await in_thread(lambda: split(_request(job), owners))
+        plan, batches = await in_thread(lambda: split_and_ask(_request(job), owners))
+        if not batches:
+            return plan
+        if self.settings.asks_policy_as_caller:
+            verdicts = Verdicts()  # accepted when there was no policy executor: nobody was asked
+        else:
+            verdicts = await self._ask(self.policy, batches, job.step_failures + 1)
+            if not verdicts.denied:
+                return plan
+        return await in_thread(lambda: split_permitted(_request(job), owners, verdicts, whole_job=whole_job))
+
+    async def _ask(self, executor: PolicyExecutor, batches: list[Batch], tries: int) -> Verdicts:
+        allow = self.settings.policy_unreachable == "allow"
+        verdicts = await executor.answer(policy.inquiry(batches, allow_unreachable=allow), wait=False)
+        if verdicts.unreachable is not None and tries < MOST_TRIES:
+            raise PolicyUnavailable(f"the policy executor cannot be asked: {verdicts.unreachable}")
+        return verdicts
 
     async def finish(self, leased: LeasedJob) -> None:
         """Finish the job and end its lease. Raises Fenced when another worker has claimed it."""
@@ -71,7 +112,7 @@ class JobSteps:
         await self.objects.put(
             job.results_bucket,
             manifest_key(str(job.job_id)),
-            manifest(job, status, counts, parts, self.finished_spelling),
+            manifest(job, status, counts, parts, self.settings.finished_spelling),
         )
         await reached(Checkpoint.FINISH_WRITTEN)
         seconds = await self.store.finish(leased, status, why(counts, status), counts)
@@ -92,12 +133,11 @@ class JobSteps:
         return replace(counts, failed=counts.failed - job.unmatched, unmatched=job.unmatched)
 
 
-def _split(job: LeasedJob, owners: Owners) -> Plan:
-    body = zstandard.ZstdDecompressor().decompress(job.body or b"", max_output_size=_MAX_REQUEST)
-    return split(body, owners)
+def _request(job: LeasedJob) -> bytes:
+    return zstandard.ZstdDecompressor().decompress(job.body or b"", max_output_size=_MAX_REQUEST)
 
 
 def refusals(refused: Iterable[RejectedOperation]) -> Iterable[Response]:
-    """Yield a failed response for every operation that is in no sub-job, in order."""
+    """Yield a response for every operation that is in no sub-job, in order."""
     for each in refused:
-        yield from make_responses([each.operation], OperationState.FAILED, each.reason, each.detail)
+        yield from make_responses([each.operation], each.state, each.reason, each.detail)

@@ -28,6 +28,7 @@ from ran_datajobs.errors import DataJobsError, Fenced, StorageUnavailable, Store
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.model import Stage, Status
 from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
+from ran_datajobs.plugins.policy import PolicyExecutor
 from ran_datajobs.plugins.port import DmiPlugin, PluginProfile
 from ran_datajobs.results.objects import ObjectStore
 from ran_datajobs.runtime import Runtime
@@ -75,6 +76,7 @@ class Worker:
     stopping: asyncio.Event
     runtime: Runtime = field(default_factory=Runtime)
     limits: DispatchLimits = field(default_factory=DispatchLimits)
+    policy: PolicyExecutor | None = None
 
     def __post_init__(self) -> None:
         self.write = TransitionWriter(self.store, self.runtime, self.news, self.due_in)
@@ -87,7 +89,7 @@ class Worker:
             self.stopping,
         )
         self.steps = JobSteps(
-            self.store, self.index, self.objects, self.settings.finished_spelling, self.runtime, self.news
+            self.store, self.index, self.objects, self.settings, self.runtime, self.news, self.policy
         )
         self._wake = asyncio.Event()
         self._due = set(KINDS)

@@ -19,10 +19,19 @@ import zstandard
 from msgspec import UNSET, Raw, Struct
 
 from ran_datajobs.inventory.owners import Owner, Owners, lane_of, one_per_lane
-from ran_datajobs.model import ActivationMode, Op, Operation, PlannedSubJob, Reason, ScopeType
+from ran_datajobs.model import (
+    ActivationMode,
+    Op,
+    Operation,
+    OperationState,
+    PlannedSubJob,
+    Reason,
+    ScopeType,
+)
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm import filter as nrm_filter
 from ran_datajobs.nrm.names import common_ancestor
+from ran_datajobs.planning.policy import Batch, Questions, Verdicts, is_asked
 from ran_datajobs.planning.request import open_accepted, read_in_pieces
 from ran_datajobs.planning.selectors import Route, routes_of
 from ran_datajobs.plugins.port import PluginProfile
@@ -53,6 +62,12 @@ class RejectedOperation(Struct, frozen=True):
     reason: Reason
     detail: str
 
+    @property
+    def state(self) -> OperationState:
+        """Its outcome."""
+        is_stopped = self.reason is Reason.NOT_STARTED
+        return OperationState.NOT_STARTED if is_stopped else OperationState.FAILED
+
 
 class Plan(Struct, frozen=True):
     """The result of a split.
@@ -75,6 +90,18 @@ class Plan(Struct, frozen=True):
         )
 
 
+class Permission(Struct, frozen=True):
+    """What decides whether an operation with an owner may be sent; by default nothing.
+
+    ``questions`` collects the operations that need permission. ``verdicts``: which have it. ``stopped``: why
+    none is sent.
+    """
+
+    questions: Questions | None = None
+    verdicts: Verdicts | None = None
+    stopped: str | None = None
+
+
 class _SubJobBuilder:
     """Builds a sub-job, with its operations in the plugin's dialect, as a JSON array that grows.
 
@@ -92,6 +119,12 @@ class _SubJobBuilder:
         self._size = 0
         self._encoded: list[bytes] = []
         self._frames: list[bytes] = []
+        self.stopped: str | None = None  # why no further operation is added
+
+    @property
+    def is_empty(self) -> bool:
+        """True if no operation was added."""
+        return not (self._count or self._lines)
 
     def add(self, operation: SeedOperation, owner: Owner) -> None:
         """Append an operation, with the CM handle data that the plugin needs."""
@@ -138,8 +171,10 @@ class _SubJobBuilder:
 class _Splitter:
     """One run of a split. Callers pass operations in order, in batches: all writes, or all reads."""
 
-    def __init__(self, activation_mode: ActivationMode, owners: Owners) -> None:
+    def __init__(self, activation_mode: ActivationMode, owners: Owners, permission: Permission) -> None:
         self._owners = owners
+        self._permission = permission
+        self._needs_permission = permission != Permission()
         self._stops = activation_mode is ActivationMode.STOP_ON_ERROR
         self._drafts: dict[tuple[int, str], _SubJobBuilder] = {}
         self._classes_of_filter = functools.cache(_classes_of_filter)
@@ -152,7 +187,7 @@ class _Splitter:
 
     def plan(self) -> Plan:
         """Return the plan of all operations that were placed."""
-        sub_jobs = [draft.planned() for draft in self._drafts.values()]
+        sub_jobs = [draft.planned() for draft in self._drafts.values() if not draft.is_empty]
         return Plan(sub_jobs, self._refused, self._parts_of)
 
     def place(self, operations: list[SeedOperation]) -> None:
@@ -177,8 +212,29 @@ class _Splitter:
                 if draft is None:
                     continue
                 drafts[owner.data_producer_id] = draft
+            if self._needs_permission and not self._is_permitted(position, operation, owner, draft):
+                continue
             draft.add(operation, owner)
         self._encode(drafts.values())
+
+    def _is_permitted(
+        self, position: int, operation: SeedOperation, owner: Owner, draft: _SubJobBuilder
+    ) -> bool:
+        """False if the operation must not be sent: it is refused."""
+        permission = self._permission
+        if permission.questions is not None:
+            permission.questions.add(position, operation, owner)
+        if permission.verdicts is not None and is_asked(operation.op):
+            denial = permission.verdicts.denial_of(position)
+            if denial is not None:
+                self._refuse(position, operation, Reason.POLICY_DENIED, denial)
+                if self._stops:
+                    draft.stopped = draft.stopped or "the policy executor denies an earlier operation"
+                return False
+        stopped = permission.stopped or draft.stopped
+        if stopped is not None:
+            self._refuse(position, operation, Reason.NOT_STARTED, stopped)
+        return stopped is None
 
     def _encode(self, drafts: Iterable[_SubJobBuilder]) -> None:
         """Encode what was added to ``drafts``, and compress all if that is much: it is held in memory."""
@@ -321,12 +377,41 @@ def split(body: bytes, owners: Owners) -> Plan:
     Nothing is checked again. Operations are decoded in batches of about a thousand, and each batch is encoded
     for its plugins at once.
     """
-    return read_in_pieces(body, lambda text, pieces: _split(text, pieces, owners))
+    return _split_by(body, owners, Permission())
 
 
-def _split(body: bytes, pieces: Iterable[bytes] | None, owners: Owners) -> Plan:
+def split_and_ask(body: bytes, owners: Owners) -> tuple[Plan, list[Batch]]:
+    """The plan if all operations are permitted, and the operations that need permission."""
+
+    def read(text: bytes, pieces: Iterable[bytes] | None) -> tuple[Plan, list[Batch]]:
+        questions = Questions()
+        plan = _split(text, pieces, owners, Permission(questions))
+        questions.close()
+        return plan, questions.batches
+
+    return read_in_pieces(body, read)
+
+
+def split_permitted(body: bytes, owners: Owners, verdicts: Verdicts, *, whole_job: bool) -> Plan:
+    """The plan of the operations that are permitted. The others have failed with ``POLICY_DENIED``; in a job
+    that is ``STOP_ON_ERROR`` those behind them for the same lane are not started.
+
+    ``whole_job``: nothing is sent if an operation that would be sent is denied: the others are not started.
+    """
+    plan = _split_by(body, owners, Permission(verdicts=verdicts))
+    if whole_job and (denied := sum(each.reason is Reason.POLICY_DENIED for each in plan.refused)):
+        stopped = f"the policy executor denies {denied} of the job's operations, and so the whole job"
+        plan = _split_by(body, owners, Permission(verdicts=verdicts, stopped=stopped))
+    return plan
+
+
+def _split_by(body: bytes, owners: Owners, permission: Permission) -> Plan:
+    return read_in_pieces(body, lambda text, pieces: _split(text, pieces, owners, permission))
+
+
+def _split(body: bytes, pieces: Iterable[bytes] | None, owners: Owners, permission: Permission) -> Plan:
     envelope, batches = open_accepted(body, pieces)
-    splitting = _Splitter(envelope.activation_mode, owners)
+    splitting = _Splitter(envelope.activation_mode, owners, permission)
     for operations in batches:
         splitting.place(operations)
     return splitting.plan()

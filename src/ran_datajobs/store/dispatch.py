@@ -71,7 +71,8 @@ class JobRoom(Struct, frozen=True):
 class LeasedJob(Struct, frozen=True):
     """A job whose next step the caller has leased: its plan, or its finish once it is ``planned``.
 
-    ``step_failures``: consecutive failures of this step. ``body``: the request (zstd), for a plan.
+    ``step_failures``: consecutive failures of this step. For a plan, ``body`` is the request (zstd), and
+    ``verdicts`` are those of the policy executor, if it was asked before the job was accepted.
     """
 
     job_id: UUID
@@ -80,6 +81,7 @@ class LeasedJob(Struct, frozen=True):
     step_failures: int
     results_bucket: str
     body: bytes | None
+    verdicts: bytes | None = None
 
 
 Transition = Started | CancelSent | Postponement | Collecting | Ended | QuarantineOver
@@ -96,6 +98,7 @@ class PlannedJob(Struct, frozen=True):
     failed: int
     split_reads: bool
     parts: list[Part]
+    not_started: int = 0
 
 
 class Announces(Protocol):
@@ -401,6 +404,7 @@ class DispatchStore:
                 unmatched=plan.unmatched,
                 failed=plan.failed,
                 split_reads=plan.split_reads,
+                not_started=plan.not_started,
             )
             await results.record(connection, job.job_id, plan.parts)
             await connection.execute(_JOBS["commit_lazily"])

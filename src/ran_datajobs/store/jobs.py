@@ -37,8 +37,9 @@ LAST_POSITION = 2**31 - 1
 
 class NewJob(Struct, frozen=True):
     """A job to insert, from a checked request, of which it has every field. ``request``: its bytes, zstd.
-    ``plugin_destination``: the destination that plugins get, if it is not ``destination``. The fields
-    are the parameters of the statement that inserts it."""
+    ``plugin_destination``: the destination that plugins get, if it is not ``destination``. ``verdicts``: of
+    the policy executor, if it was asked before. The fields are the parameters of the statement that inserts
+    it."""
 
     job_id: UUID
     client: str
@@ -57,6 +58,7 @@ class NewJob(Struct, frozen=True):
     request: bytes
     ignored: Ignored | None = None
     plugin_destination: str | None = None
+    verdicts: bytes | None = None
 
     @property
     def bucket_named(self) -> str:
@@ -307,13 +309,19 @@ async def has_topic(connection: Connection, topic: str, client: str | None) -> b
 
 
 async def mark_planned(
-    connection: Connection, job_id: UUID, *, sub_jobs: int, unmatched: int, failed: int, split_reads: bool
+    connection: Connection,
+    job_id: UUID,
+    *,
+    sub_jobs: int,
+    unmatched: int,
+    failed: int,
+    split_reads: bool,
+    not_started: int = 0,
 ) -> bool:
     """Record the plan's counts on a locked job and end the lease. A job without sub-jobs is due for its
     finish step. Returns whether a job named in ``after`` is not terminal."""
-    return bool(
-        await connection.fetchval(_SQL["mark_planned"], job_id, sub_jobs, unmatched, failed, split_reads)
-    )
+    counts = sub_jobs, unmatched, failed, split_reads, not_started
+    return bool(await connection.fetchval(_SQL["mark_planned"], job_id, *counts))
 
 
 async def finish(
