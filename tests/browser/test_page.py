@@ -158,7 +158,7 @@ def test_submits_a_file(watched: Watched, running_service: Service) -> None:
     page.get_by_label("Choose a file").set_input_files(example_path("retune-pci"))
     page.get_by_role("button", name="Dry run").click()
     plan = page.get_by_role("region", name="The plan")
-    expect(plan.get_by_role("table", name="Operations without a data producer")).to_contain_text("UNMATCHED")
+    expect(plan.get_by_role("table", name="Operations that would fail")).to_contain_text("UNMATCHED")
     (unmatched,) = (e for e in running_service.get("reasons")["items"] if e["reason"] == "UNMATCHED")
     expect(plan.get_by_role("listitem")).to_have_text(
         f"UNMATCHED: {unmatched['meaning']} {unmatched['advice']}"

@@ -23,6 +23,7 @@ from tests.e2e import test_seen_faults
 from tests.e2e.seen import DECLARED, SHOWN, Watched, check, lines_of, scraped, shows, watched
 from tests.kit.commands import started
 from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
+from tests.kit.policy import ScriptedPolicy
 from tests.kit.whole_service import JOBS, called
 from tests.operations_page import FIELDS
 
@@ -74,15 +75,22 @@ async def plugin() -> AsyncIterator[tuple[ScriptedPlugin, str]]:
     "operations.failed",
     "message.dropped",
     "delivery.succeeded",
+    "policy.unavailable",
+    "policy.available",
     metrics=set(DECLARED) - {"datajobs_leases_lost_total"},
 )
 async def test_the_course_of_jobs(tmp_path: Path, free_port: int, plugin: tuple[ScriptedPlugin, str]) -> None:
     """Jobs that succeed, succeed in part, and are cancelled, with results in a bucket and on a topic. The API
-    also shows the counters of its worker."""
+    also shows the counters of its worker. The policy executor answers at the third request."""
     scripted, address = plugin
+    policy = ScriptedPolicy()
+    policy.statuses = [503] * 2
     scripted.script("bad", Script(outcome=OperationState.FAILED))
     scripted.script("slow", Script(statuses=("RUNNING",)))
-    async with watched(tmp_path, free_port) as service:
+    async with (
+        policy.serving() as url,
+        watched(tmp_path, free_port, DATAJOBS_POLICY_URL=url) as service,
+    ):
         await ready(service)
         handles = {f"/ManagedElement={name}": name for name in ("good", "bad", "slow")}
         await service.client.register(address, handles, bulkCancel=True)
@@ -112,6 +120,7 @@ async def test_the_course_of_jobs(tmp_path: Path, free_port: int, plugin: tuple[
     }  # fmt: skip
     assert found["datajobs_deliveries_ended_total"] == {("DELIVERED",): 2}
     assert found["datajobs_plugin_call_seconds"]["create", "ok"] == 4
+    assert found["datajobs_policy_request_seconds"] == {("silent",): 2, ("allow",): 3}
     assert found["datajobs_jobs"] == {("NOT_STARTED",): 0, ("RUNNING",): 0, ("CANCELLING",): 0}
     assert found["datajobs_lanes"] == {("FREE",): 3, ("OCCUPIED",): 0, ("QUARANTINED",): 0}
     (failed, *_) = lines_of(service.text, "operations.failed")

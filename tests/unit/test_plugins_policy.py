@@ -59,5 +59,5 @@ def test_a_message_is_bounded_and_in_one_line() -> None:
     assert decision.message.startswith("a b x")
     assert len(decision.message) == MAX_MESSAGE
     assert decision.message.isprintable()
-    told = Answered(200, b'{"permissionResult":"deny","message":"you sent tok-1"}')
-    assert decision_of(told, ("tok-1",)) == Denied("it gives no message")
+    repeating = Answered(200, b'{"permissionResult":"deny","message":"you sent tok-1"}')
+    assert decision_of(repeating, ("tok-1",)) == Denied("it gives no message")

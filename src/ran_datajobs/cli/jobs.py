@@ -220,13 +220,23 @@ def _show_plan(settings: Settings, plan: dict[str, Any]) -> None:
         [(sub["dmiServiceName"], sub["dataProducerId"], sub["operations"]) for sub in plan["subJobs"]],
     )
     counts = plan["operations"]
+    denied = sum("detail" in lost for lost in plan["unmatched"])
     formatting.console().print(
         f"\n{counts['total']} operations in {len(plan['subJobs'])} sub-jobs, {counts['unmatched']} unmatched"
+        + (f", {denied} denied" if denied else "")
     )
     if plan["unmatched"]:
         formatting.table(
-            ("OPERATION", "PATH", "REASON"),
-            [(lost["operationId"], formatting.target_of(lost), lost["reason"]) for lost in plan["unmatched"]],
+            ("OPERATION", "PATH", "REASON", "DETAIL")[: 4 if denied else 3],
+            [
+                (
+                    lost["operationId"],
+                    formatting.target_of(lost),
+                    lost["reason"],
+                    *([lost.get("detail", "")] if denied else []),
+                )
+                for lost in plan["unmatched"]
+            ],
         )
         for reason in sorted({lost["reason"] for lost in plan["unmatched"]}):
             words = explanation_of(reason)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a dry run answered: who would get what, and which operations nobody would get.
+// What a dry run answered: who would get what, and which operations would not be sent.
 
 import { h, longTable, notice } from "./elements.js";
 import { ignoredKeys, number, path, plural } from "./format.js";
@@ -15,9 +15,13 @@ const unmatchedColumns = [
   { label: "Path", kind: "path wide", cell: (one) => path(one.dataNodeSelector ?? one.path) },
   { label: "Reason", kind: "narrow", cell: (one) => h("code", {}, String(one.reason ?? "")) },
 ];
+const detail = { label: "Detail", kind: "wide", cell: (one) => String(one.detail ?? "") };
+
+const failing = (plan) => Math.max(plan.operations?.unmatched ?? 0, plan.unmatched?.length ?? 0);
+
 
 /** Operations that would run. */
-export const runnable = (plan) => (plan.operations?.total ?? 0) - (plan.operations?.unmatched ?? 0);
+export const runnable = (plan) => (plan.operations?.total ?? 0) - failing(plan);
 
 /** The reasons in words: a list that fills itself. */
 function reasonsOf(unmatched) {
@@ -33,7 +37,8 @@ function reasonsOf(unmatched) {
 export function planBox(plan) {
   const subJobs = plan.subJobs ?? [];
   const unmatched = plan.unmatched ?? [];
-  const lost = plan.operations?.unmatched ?? unmatched.length;
+  const lost = failing(plan);
+  const columns = unmatched.some((one) => one.detail) ? [...unmatchedColumns, detail] : unmatchedColumns;
   return h("section", { class: "plan", "aria-labelledby": "plan-title" },
     h("h2", { id: "plan-title", tabindex: "-1" }, "The plan"),
     h("p", {}, `${plural(runnable(plan), "operation")} of ${number(plan.operations?.total ?? 0)} would go to `,
@@ -45,6 +50,6 @@ export function planBox(plan) {
       h("h3", {}, `${plural(lost, "operation")} would fail`),
       h("p", { class: "hint" }, "The others are executed."),
       reasonsOf(unmatched),
-      h("div", { class: "sheet" }, longTable("Operations without a data producer", unmatchedColumns, unmatched, 20)))
-      : notice("Every operation has a data producer.", "good"));
+      h("div", { class: "sheet" }, longTable("Operations that would fail", columns, unmatched, 20)))
+      : notice("Every operation would be sent to a data producer.", "good"));
 }
