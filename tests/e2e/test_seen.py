@@ -77,7 +77,7 @@ async def plugin() -> AsyncIterator[tuple[ScriptedPlugin, str]]:
     "delivery.succeeded",
     "policy.unavailable",
     "policy.available",
-    metrics=set(DECLARED) - {"datajobs_leases_lost_total"},
+    metrics=set(DECLARED) - {"datajobs_leases_lost_total", "datajobs_follow_changes_total"},
 )
 async def test_the_course_of_jobs(tmp_path: Path, free_port: int, plugin: tuple[ScriptedPlugin, str]) -> None:
     """Jobs that succeed, succeed in part, and are cancelled, with results in a bucket and on a topic. The API
