@@ -98,6 +98,7 @@ REFUSED: dict[str, tuple[str, str, Any, dict[str, str], int, str]] = {
     "a flat tree of what was written": (
         "PATCH", ELEMENT, [LABEL], PATCH | {"Accept": TREE_FLAT}, 406, "Accept",
     ),
+    "a link on another site": ("GET", ELEMENT, None, {"Sec-Fetch-Site": "cross-site"}, 403, "another site"),
     "a condition": ("PUT", ELEMENT, {}, {"If-Match": '"x"'}, 422, "If-Match"),
     "a bad key": ("PUT", ELEMENT, {}, {"Idempotency-Key": " "}, 400, "Idempotency-Key"),
     "an unknown parameter": ("GET", f"{ELEMENT}?scopetyp=BASE_ALL", None, {}, 400, "scopeType"),

@@ -95,8 +95,8 @@ class SecurityMiddleware:
         host = headers.get("host", "").strip().lower()
         if scope["path"] not in _SKIPS_HOST and host_name(host) not in self._hosts:
             return 400, "this Host is not known here: DATAJOBS_ALLOWED_HOSTS names the ones that are"
-        if scope["method"] in _READS:
-            return None
+        if scope["method"] in _READS and not scope["path"].startswith(paths.PROVMNS_ROOT):
+            return None  # a read of ProvMnS makes a job
         origin = headers.get("origin")
         if origin is not None and origin.lower() not in (self._origin, f"http://{host}", f"https://{host}"):
             return 403, "a page of another origin may not write here"
