@@ -263,7 +263,7 @@ def test_too_many_operations_are_refused_by_the_quick_check() -> None:
 DECEIVING = '},{"op":"add","path":"/A=9","value":{}}'
 
 
-@pytest.mark.parametrize("value", [DECEIVING, [{"op": 1}, {"op": 2}], {"x": [[{"a": {}}, {"op": {}}]]}])
+@pytest.mark.parametrize("value", [DECEIVING, [{"op": 1}, {"path": 2}], {"x": [[{"a": {}}, {"op": {}}]]}])
 def test_a_value_that_looks_like_operations_is_a_value(value: Any) -> None:
     """However a body is cut into pieces, no part of a value is taken for an operation."""
     large = [{"op": "replace", "path": f"/A={n}#/attributes/x", "value": [value] * 2000} for n in range(60)]
@@ -273,9 +273,12 @@ def test_a_value_that_looks_like_operations_is_a_value(value: Any) -> None:
     assert [one.path for one in read_request(body).operations] == [one["path"] for one in large]
 
 
-def test_pieces_are_all_operations_in_order() -> None:
-    """The pieces of a large body joined are its operations."""
-    large = [{"op": "add", "path": f"/A={n}", "value": {"x": "y" * 100}} for n in range(20_000)]
+@pytest.mark.parametrize("first", ["op", "path"])
+def test_pieces_are_all_operations_in_order(first: str) -> None:
+    """The pieces of a large body joined are its operations, with which of these keys ever they begin."""
+    keys = [*sorted(("op", "path"), key=lambda key: key != first), "value"]
+    whole = ({"op": "add", "path": f"/A={n}", "value": {"x": "y" * 100}} for n in range(20_000))
+    large = [{key: each[key] for key in keys} for each in whole]
     body = msgspec.json.encode({"name": "n", "data": large})
     cut = in_pieces(body)
     assert cut is not None

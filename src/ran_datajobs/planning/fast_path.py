@@ -33,8 +33,8 @@ _HEAD: Final = re.compile(
 )
 _TAIL: Final = re.compile(rb"\]%b(?:,%b%b)*+\}%b" % (_BLANKS, _BLANKS, _PLAIN_FIELD, _BLANKS))
 _LONGEST_END: Final = 4096
-# The boundary between two operations, if the second one begins with "op".
-_BETWEEN: Final = re.compile(rb'\}[ \t\n\r]*+,(?=[ \t\n\r]*+\{[ \t\n\r]*+"op")')
+# The boundary between two operations, if the second one begins with "op", or with "path" as NCMP's examples.
+_BETWEEN: Final = re.compile(rb'\}[ \t\n\r]*+,(?=[ \t\n\r]*+\{[ \t\n\r]*+"(?:op|path)")')
 
 
 def in_pieces(body: bytes) -> tuple[bytes, Iterator[bytes]] | None:
