@@ -153,11 +153,16 @@ class Follower:
     async def run(self) -> None:
         """Run until cancelled, across outages of the database, of the bus and of NCMP."""
         while True:
+            pause = self._look_every
             with errors_logged(self._log, "follow", self._followed.url):
-                async with self._database.session() as connection:
-                    if await store.claim_following(connection):
-                        await self._follow(connection)
-            await asyncio.sleep(self._look_every)
+                try:
+                    async with self._database.session() as connection:
+                        if await store.claim_following(connection):
+                            pause = self._compare_pause  # after an unexpected error
+                            await self._follow(connection)
+                except StoreUnavailable:
+                    pause = self._look_every
+            await asyncio.sleep(pause)
 
     @property
     def _followed(self) -> Followed:
@@ -209,7 +214,7 @@ class Follower:
                     await self.look_up(connection, events)
             except NcmpUnavailable as error:
                 events.ask("NCMP was unavailable")
-                not_before = now() + self._unanswered(error)
+                not_before = max(not_before, now() + self._unanswered(error))
             events.came.clear()
             if not events.handles:
                 wake_at = next_comparison if events.compare is None else not_before
