@@ -23,6 +23,7 @@ NAMES = (
     "registration",
     "follow",
     "searches",
+    "policy",
 )
 ONLY_WHEN_NAMED = ("scale", "tables", "k6", "lines")
 """Measurements that take many minutes, that need a folder from elsewhere, or that run nothing."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import aiohttp
 import pytest
 from aiohttp import web
 from msgspec.structs import replace
@@ -30,7 +31,9 @@ from ran_datajobs.store.database import Database
 from ran_datajobs.store.dispatch import LeasedJob
 from ran_datajobs.telemetry import Metrics, logger
 from tests.kit.api_service import READ, Api, end_job, northbound_api, outcome, register
+from tests.kit.plugins.scripted import ScriptedPlugin
 from tests.kit.policy import Asked, ScriptedPolicy
+from tests.kit.whole_service import whole_service
 from tests.kit.worker_parts import Parts, claim_jobs, log_lines, until, void_leases, worker_parts
 from tests.tiers import nightly
 
@@ -157,13 +160,14 @@ async def test_a_worker_that_dies_while_it_asks_has_sent_nothing(database: Datab
     """Another worker asks again and plans the job once. The first one, should it go on, changes nothing."""
     async with service(database, tmp_path) as tested:
         await tested.api.accepted(TWO)
-        tested.policy.held = asyncio.Event()
+        held = tested.policy.held = asyncio.Event()
         dying = asyncio.create_task(tested.parts.steps.plan(await tested.leased()))
         await until(lambda: len(tested.policy.requests) == 1)
         dying.cancel()
         assert await tested.sent_to() == []
         await void_leases(database)
         tested.policy.held = None
+        held.set()
         await tested.parts.steps.plan(await tested.leased())
         assert await tested.sent_to() == ["producer-1"]
 
@@ -198,6 +202,7 @@ async def test_a_policy_executor_that_does_not_answer_is_asked_for_a_while(
     assert [each["event"] for each in lines()].count("policy.available") == 1
 
 
+@pytest.mark.nightly
 async def test_one_inquiry_at_a_time_finds_out_whether_it_answers_again(
     database: Database, tmp_path: Path
 ) -> None:
@@ -256,6 +261,7 @@ async def test_the_caller_is_asked_for_before_the_202(database: Database, tmp_pa
     assert not any(SECRET in str(line) for line in lines())
 
 
+@pytest.mark.nightly
 async def test_a_job_that_nobody_was_asked_for_is_denied(database: Database, tmp_path: Path) -> None:
     """It was accepted before the setting, or by an API without it: the caller's header is gone."""
     async with service(database, tmp_path, authorization="caller") as tested:
@@ -284,6 +290,48 @@ async def test_a_dry_run_shows_what_is_denied(database: Database, tmp_path: Path
         assert set(tested.policy.authorizations) == {wanted}
         assert (await tested.api.submit(READ, "?dryRun=true")).status == 200
         assert len(tested.policy.requests) == 3
+
+
+# --- other interfaces ------------------------------------------------------------------------------------
+
+
+async def test_writes_of_provmns_and_of_the_test_interface_are_asked_for(
+    database_url: str, tmp_path: Path
+) -> None:
+    """They are ordinary jobs. The first operation that is denied is the answer to a patch: what is before it
+    is executed, what is behind it is not."""
+    policy, plugin = ScriptedPolicy(), ScriptedPlugin()
+    policy.denies = lambda asked: "locked" if "B" in asked["changeRequest"] else None
+    settings = {"policy_authorization": "caller", "onap_test_api": "1"}
+    async with (
+        plugin.serving() as address,
+        policy.serving() as url,
+        whole_service(database_url, tmp_path, policy_url=url, **settings) as running,
+        aiohttp.ClientSession(running.root) as session,
+    ):
+        await running.register(address, {"/ManagedElement=1": "p"}, stopOnError=True)
+        names = ("A", "B", "C")
+        items = [
+            {"op": "add", "path": f"/{name}=1", "value": {"id": "1", "attributes": {}}} for name in names
+        ]
+        headers = {"Content-Type": "application/3gpp-json-patch+json", "Authorization": f"Bearer {SECRET}"}
+        async with session.patch(
+            "/ProvMnS/v1/ManagedElement=1", data=json.dumps(items), headers=headers
+        ) as answer:
+            problem = await answer.json(content_type=None)
+        assert (answer.status, problem["badOp"], problem["reason"]) == (409, "/1", "POLICY_DENIED"), problem
+        assert "locked" in problem["detail"]
+        executed = [each for job in plugin.history for each in job.operations]
+        assert [each.path for each in executed] == ["/ManagedElement=1/A=1"]
+        write = {"op": "add", "path": "/ManagedElement=1/B=2", "operationId": "1", "value": {}}
+        metadata = {"destination": "d", "dataAcceptType": "a/b", "dataContentType": "c/d"}
+        body = {"dataJobMetadata": metadata, "dataJobWriteRequest": {"data": [write]}}
+        async with session.post(
+            "/do-not-use/dataJobs/j/write", json=body, headers={"Authorization": "Bearer another"}
+        ) as answer:
+            assert (answer.status, await answer.json()) == (200, [])
+        assert set(policy.authorizations) == {f"Bearer {SECRET}", "Bearer another"}
+        assert len(plugin.history) == 1
 
 
 # --- answers over HTTP -----------------------------------------------------------------------------------

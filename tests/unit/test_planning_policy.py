@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.model import OperationState, Reason
 from ran_datajobs.planning import policy
@@ -87,6 +88,45 @@ def test_only_what_would_be_sent_and_would_change_something_is_asked_for() -> No
     assert asked_for(read("/ME=1"), owners=owners) == []
     _, batches = split_and_ask(request(write("/ME=3"), activationMode="STOP_ON_ERROR"), owners)
     assert batches == []
+
+
+_PATHS = [
+    "A=1/B=2",
+    "/A=1",
+    "A=1,B=\\2C",
+    "/A=1/B=%2F%25#x",
+    "/A=1#/attributes",
+    "/A=1/B=ü#/attributes/a~0/-",
+]
+_VALUES = [
+    "{}",
+    '{"attributes":{}}',
+    '{"attributes":null,"id":1}',
+    '{"attributes":7}',
+    '{"input":[]}',
+    "7",
+    "null",
+    "",
+]
+
+
+@given(
+    st.sampled_from(["add", "merge", "replace", "remove", "action"]),
+    st.sampled_from([*_PATHS, "/A=1/B=2#Act"]),
+    st.sampled_from(_VALUES),
+)
+def test_whatever_is_accepted_is_asked_for(op: str, path: str, value: str) -> None:
+    """No accepted operation is sent without a question, which has the members that it must have."""
+    operation = {"op": op, "path": path} | ({"value": json.loads(value)} if value else {})
+    owners = Owners([owner("A=1")])
+    try:
+        (asked,) = asked_for(operation, owners=owners)
+    except InvalidRequest:
+        return
+    assert asked["operation"] in {"create", "update", "patch", "delete"}
+    assert asked["targetIdentifier"] == "/A=1"
+    ((name, (changed,)),) = asked.get("changeRequest", {"B": [{"id": "", "attributes": None}]}).items()
+    assert (name in {"A", "B"}, set(changed)) == (True, {"id", "attributes"})
 
 
 def test_a_request_has_at_most_a_thousand_operations_and_a_bounded_size(

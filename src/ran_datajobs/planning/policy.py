@@ -92,6 +92,8 @@ def question_of(operation: SeedOperation, owner: Owner) -> bytes:
 
 def _change(op: Op, fragment: str | None, value: Raw | UnsetType) -> tuple[str, Any]:
     """The word for an operation other than a delete, and the attributes that it changes."""
+    if value is UNSET:
+        value = Raw(b"null")
     match op:
         case Op.ACTION:
             return "update", {fragment: value}
@@ -105,13 +107,19 @@ def _change(op: Op, fragment: str | None, value: Raw | UnsetType) -> tuple[str, 
             return "update", _nested(fragment, value)
 
 
-def _attributes_in(value: Raw | UnsetType) -> Any:
+def _attributes_in(value: Raw) -> Raw:
     """The attributes of a Resource. A value with other members as a whole: a plugin may read those, too."""
-    members = {} if value is UNSET else _members.decode(value)
+    if not _is_object(value):
+        return value
+    members = _members.decode(value)
     attributes = members.get("attributes")
-    if attributes is not None and bytes(memoryview(attributes)[:1]) == b"{" and members.keys() <= _RESOURCE:
+    if attributes is not None and _is_object(attributes) and members.keys() <= _RESOURCE:
         return attributes
     return value
+
+
+def _is_object(value: Raw) -> bool:
+    return bytes(memoryview(value)[:1]) == b"{"
 
 
 def _nested(fragment: str | None, value: Any) -> Any:
