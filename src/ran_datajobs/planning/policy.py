@@ -41,6 +41,7 @@ NOT_ASKED: Final = "the policy executor was not asked for it when the job was ac
 
 _FORMAT: Final = b'{"changeRequestFormat":"cm-legacy","operations":['
 _ZSTD_LEVEL: Final = 1
+_BRACE: Final = ord("{")
 _RESOURCE: Final = frozenset(RESOURCE)
 _members: Final = msgspec.json.Decoder(dict[str, Raw])
 _encode: Final = msgspec.json.Encoder().encode
@@ -95,12 +96,12 @@ def _change(op: Op, fragment: str | None, value: Raw | UnsetType) -> tuple[str, 
     if value is UNSET:
         value = Raw(b"null")
     match op:
-        case Op.ACTION:
-            return "update", {fragment: value}
         case Op.ADD if fragment is None:
             return "create", _attributes_in(value)
         case Op.MERGE:
             return "patch", _attributes_in(value) if fragment is None else value
+        case Op.ACTION:
+            return "update", {fragment: value}
         case Op.REMOVE:
             return "patch", _nested(fragment, None)
         case _:
@@ -119,7 +120,7 @@ def _attributes_in(value: Raw) -> Raw:
 
 
 def _is_object(value: Raw) -> bool:
-    return bytes(memoryview(value)[:1]) == b"{"
+    return memoryview(value)[0] == _BRACE
 
 
 def _nested(fragment: str | None, value: Any) -> Any:
