@@ -13,7 +13,7 @@ from typing import Final
 from bench.machine import Machine, running_machine
 from bench.registration import BATCH, HANDLES, PLUGIN, created
 from ran_datajobs.config import Settings
-from ran_datajobs.inventory.follow import Followed
+from ran_datajobs.inventory.follow import Change, Followed
 from ran_datajobs.inventory.follower import Events, Follower
 from ran_datajobs.inventory.ncmp import Ncmp, bounds
 from ran_datajobs.messaging.postgres import PostgresBus
@@ -70,6 +70,7 @@ async def run(handles: str = str(HANDLES)) -> None:
                 await _measured(name, machine, follower.compare(connection, events), count)
             update = [{"cmHandle": f"ch-{n}", "moduleSetTag": "other"} for n in range(_NAMED)]
             await ncmp.register({"updatedCmHandles": update})
-            events.handles = {each["cmHandle"]: False for each in update}
+            names = [each["cmHandle"] for each in update]
+            events.handles = {name: Change(name, deleted=False, may_move=False) for name in names}
             name = f"{_NAMED:,} handles that events name"
             await _measured(name, machine, follower.look_up(connection, events), _NAMED)

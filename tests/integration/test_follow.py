@@ -130,8 +130,8 @@ async def following(database: Database) -> AsyncIterator[Following]:
 async def test_the_inventory_becomes_that_of_ncmp(following: Following) -> None:
     """The first comparison registers all handles, in batches, with the first followed plugin that has them
     or without one, and takes over those that are registered; local ones stay. Later events change what they
-    name: created, changed, moved to each other's names, deleted. Each change has one event of this
-    service."""
+    name: created, changed, moved to each other's names or to another plugin, deleted. Each change has one
+    event of this service."""
     ncmp = following.ncmp
     body = {"dmiPlugin": OTHER, "createdCmHandles": [{"cmHandle": "b"}, {"cmHandle": "mine"}]}
     await register(following.database, Settings(), msgspec.json.encode(body))
@@ -150,14 +150,16 @@ async def test_the_inventory_becomes_that_of_ncmp(following: Following) -> None:
             ncmp.put(handle("d", ONE), handle("a", ONE, cmHandleProperties={"segmentId": "8"}))
             ncmp.put(handle("n1", ONE, alternateId="/ManagedElement=n2"))
             ncmp.put(handle("n2", ONE, alternateId="/ManagedElement=n1"))
+            ncmp.put(handle("n3", OTHER))
             del ncmp.handles["b"]
             await following.sends(
+                event("n3", "delete"), event("n3", "create"), event("n3", "update"),
                 event("d", "create", 1), event("d", "update", 1), event("a", "update"),
                 event("n1", "update"), event("n2", "update"), event("b", "delete"),
             )  # fmt: skip
             await following.same()
             assert ncmp.asked["search"] == asked["search"]
-            assert ncmp.asked["look-up"] - asked["look-up"] == 5
+            assert ncmp.asked["look-up"] - asked["look-up"] == 6
             assert ncmp.asked["plugin"] - asked["plugin"] == 2
     (compared,) = [line for line in lines() if line["event"] == "follow.compared"]
     counts = {
@@ -218,6 +220,23 @@ async def test_a_lost_event_is_found_by_the_next_comparison(following: Following
         ncmp.unlisted, ncmp.unknown = set(), set()
         await following.sends(Message("x", {}, b"{"))
         await following.same()
+
+
+async def test_what_changes_during_a_comparison_arrives(following: Following) -> None:
+    """A search shows NCMP as it was at its beginning. Events that come meanwhile are looked up afterwards."""
+    ncmp = following.ncmp
+    ncmp.put(handle("a", ONE), handle("b", ONE))
+    ncmp.searching = asyncio.Event()
+    async with following.running():
+        await until(lambda: ncmp.asked["search"] == 1)
+        del ncmp.handles["a"]
+        ncmp.put(handle("b", OTHER, dataProducerIdentifier="q"), handle("c", ONE))
+        await following.sends(event("a", "delete"), event("b", "update"), event("c", "create"))
+        received = "select 1 from bus_position where topic = $1 and next_offset = 3"
+        await until(lambda: rows(following.database, received, LCM_TOPIC))
+        ncmp.searching.set()
+        await following.same()
+    assert ncmp.asked["search"] == 1
 
 
 async def test_ncmp_can_be_away(following: Following) -> None:

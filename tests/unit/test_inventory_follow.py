@@ -50,7 +50,8 @@ ALLOWED = ("127.0.0.0/8",)
 @pytest.mark.parametrize("kind", ["create", "update", "delete"])
 def test_an_event_names_its_handle(version: int, kind: str) -> None:
     """In both versions, from the value alone."""
-    assert change_in(event("ch-1", kind, version).value) == Change("ch-1", kind == "delete")
+    expected = Change("ch-1", kind == "delete", kind != "update")
+    assert change_in(event("ch-1", kind, version).value) == expected
 
 
 NO_EVENTS = (b"", b"7", b"{", b"{}", b'{"event":{}}', b'{"event":{"cmHandleId":7}}', b"\xff", b"[" * 100_000)
@@ -168,8 +169,10 @@ def test_events_are_gathered_by_handle() -> None:
     events = Events()
     values = [event("a", "delete").value, event("a", "create").value, event("a b", "create").value]
     events.take([received(offset, value) for offset, value in enumerate(values)])
-    assert events.taken() == {"a": False} and events.taken() == {}
-    events.take([received(n, event(f"h{n}", "create").value) for n in range(3, BATCH + 4)])
+    assert events.taken() == {"a": Change("a", False, True)} and events.taken() == {}
+    events.take([received(3, event("a", "delete").value), received(4, event("a", "update").value)])
+    assert events.taken() == {"a": Change("a", False, True)}
+    events.take([received(n, event(f"h{n}", "create").value) for n in range(5, BATCH + 6)])
     assert (events.compare, events.taken()) == ("many events", {})
 
 

@@ -29,6 +29,7 @@ from ran_datajobs.inventory.registration import (
 )
 from ran_datajobs.store.inventory import HandleRow
 
+_CREATE: Final = ".create"
 _DELETE: Final = ".delete"
 
 
@@ -76,10 +77,12 @@ class Unreadable(ValueError):
 
 
 class Change(Struct, frozen=True):
-    """What an event tells: the handle that it is about, and whether this is deleted."""
+    """What an event tells: the handle that it is about, and whether this was deleted. ``may_move``: it was
+    deleted or created, and so may have another plugin than before."""
 
     cm_handle: str
     deleted: bool
+    may_move: bool
 
 
 class _Payload(Struct, frozen=True, rename="camel"):
@@ -122,7 +125,8 @@ def change_in(value: bytes) -> Change:
         raise Unreadable("a message is no LCM event") from None
     if not event.event.cm_handle_id:
         raise Unreadable("an LCM event has no CM handle")
-    return Change(event.event.cm_handle_id, event.event_type.endswith(_DELETE))
+    kind = event.event_type
+    return Change(event.event.cm_handle_id, kind.endswith(_DELETE), kind.endswith((_CREATE, _DELETE)))
 
 
 def handle_in(text: bytes | Raw) -> CmHandle | Failure:

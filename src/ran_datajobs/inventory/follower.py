@@ -16,11 +16,12 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from ran_datajobs.config import Settings
 from ran_datajobs.errors import BusUnavailable, NcmpUnavailable, StoreUnavailable
 from ran_datajobs.inventory.follow import (
+    Change,
     Followed,
     Seen,
     Unreadable,
@@ -83,11 +84,11 @@ class _Counts(NamedTuple):
 
 
 class Events:
-    """What the received events ask for: handles to look up (True: it was deleted), or a comparison."""
+    """What the received events ask for: handles to look up, each with its last change, or a comparison."""
 
     def __init__(self) -> None:
         self.came = asyncio.Event()
-        self.handles: dict[str, bool] = {}
+        self.handles: dict[str, Change] = {}
         self.compare: str | None = None
         self._next: dict[int, int] = {}  # offset by partition
 
@@ -104,7 +105,9 @@ class Events:
                 self.ask("an unreadable event")
                 continue
             if self.compare is None and id_fault(change.cm_handle) is None:
-                self.handles[change.cm_handle] = change.deleted
+                before = self.handles.get(change.cm_handle, change)
+                may_move = before.may_move or change.may_move
+                self.handles[change.cm_handle] = structs.replace(change, may_move=may_move)
         if len(self.handles) > BATCH:
             self.ask("many events")
         self.came.set()
@@ -115,7 +118,7 @@ class Events:
         self.handles.clear()
         self.came.set()
 
-    def taken(self) -> dict[str, bool]:
+    def taken(self) -> dict[str, Change]:
         """The handles to look up, once."""
         handles, self.handles = self.handles, {}
         return handles
@@ -277,16 +280,20 @@ class Follower:
         """Look up the handles that events have named, and change those that differ.
 
         One that NCMP does not find is removed if the event said so; else a comparison tells. The plugins of
-        new handles are asked for together. Raises NcmpUnavailable.
+        handles that are new, also again, are asked for together. Raises NcmpUnavailable.
         """
         asked = events.taken()
         looked_up = await self._looked_up(asked)
         known = await store.handles_by_id(connection, asked)
         missing = [cm_handle for cm_handle, handle in looked_up.items() if handle is None]
-        if any(not asked[each] and each in known and known[each].followed for each in missing):
+        if any(not asked[each].deleted and each in known and known[each].followed for each in missing):
             events.ask("a CM handle that NCMP does not find")
         handles = [handle for handle in looked_up.values() if handle is not None]
-        settled = {row.cm_handle: row.plugin_id for row in known.values() if row.followed and row.plugin_id}
+        settled = {
+            name: row.plugin_id
+            for name, row in known.items()
+            if row.followed and row.plugin_id and not asked[name].may_move
+        }
         owners: Mapping[str, str] = {}
         if any(each.cm_handle not in settled for each in handles):
             owners = await self._ncmp.owners()
@@ -295,7 +302,7 @@ class Follower:
             Seen(each, plugins.get(owners.get(each.cm_handle, ""), settled.get(each.cm_handle)))
             for each in handles
         ]
-        gone = [cm_handle for cm_handle in missing if asked[cm_handle] and cm_handle in known]
+        gone = [cm_handle for cm_handle in missing if asked[cm_handle].deleted and cm_handle in known]
         self._count(await self._change(connection, await self._differing(connection, seen), gone, None))
         self._answered()
 
