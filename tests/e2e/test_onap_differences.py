@@ -107,7 +107,7 @@ async def test_errors(ncmp: Ncmp) -> None:
         ("POST", "/ncmpInventory/v1/ch", {"createdCmHandles": [{"cmHandle": 7}]}, "400 BAD_REQUEST"),
         ("GET", "/ncmpInventory/v1/ch", None, "400 BAD_REQUEST"),
         ("GET", "/ncmp/v1/ch/nobody", None, "404 NOT_FOUND"),
-        ("POST", "/do-not-use/dataJobs/x/write", {}, "404 NOT_FOUND"),
+        ("POST", "/do-not-use/dataJobs/x/write", {}, "400 BAD_REQUEST"),
     ):
         answer = await ncmp.client.ask(method, path, body)
         assert (f"{answer.status} ", answer.media_type) == (status[:4], "application/json")

@@ -22,7 +22,7 @@ from tests.kit.onap_client import (
     onap_client,
 )
 from tests.kit.onap_service import Ncmp, served_ncmp
-from tests.kit.whole_service import whole_service
+from tests.kit.whole_service import JOBS, whole_service
 from tests.tiers import sampled
 
 HANDLES = range(1, 12)
@@ -297,15 +297,32 @@ async def test_the_status_of_ncmp_for_a_failure(database_url: str, tmp_path: Pat
 
 async def test_the_load_test_writes(ncmp: Ncmp) -> None:
     """The operations of the load test (``add`` of bare attributes and ``merge`` below a handle, and
-    ``remove`` with a value) end well at the reference plugin, in the one sub-job of their data producer."""
+    ``remove`` with a value) end well at the reference plugin, in the one sub-job of their data producer, with
+    the media types and the destination of the load test, and with ids that are repeated."""
     value = {"key": "some-value"}
     operations = [
-        {"op": op, "path": f"{alternate_id(n)}/SomeChild=child-1", "operationId": f"{n}-{op}", "value": value}
+        {"op": op, "path": f"{alternate_id(n)}/SomeChild=child-1", "operationId": f"1-{op}", "value": value}
         for n in HANDLES
         for op in ("add", "merge", "remove")
     ]
-    job_id = await ncmp.service.submit(operations)
-    job = await ncmp.service.ended(job_id)
-    assert (job["status"], job["operations"]["succeeded"]) == ("FINSHED", len(operations))
-    (sub_job,) = await ncmp.service.sub_jobs(job_id)
-    assert (sub_job["dmiServiceName"], sub_job["dataProducerId"]) == (ncmp.plugin, PRODUCER)
+    metadata = {
+        "destination": "device/managed-element-collection",
+        "dataAcceptType": "application/json",
+        "dataContentType": "application/merge-patch+json",
+    }
+    body = {"dataJobMetadata": metadata, "dataJobWriteRequest": {"data": operations}}
+    answer = await ncmp.client.ask("POST", "/do-not-use/dataJobs/a-job/write", body)
+    (listed,) = (await ncmp.service.call("GET", JOBS, expect=200))["items"]
+    job = await ncmp.service.ended(listed["jobId"])
+    assert (job["name"], job["status"], job["operations"]["succeeded"]) == (
+        "a-job",
+        "FINSHED",
+        len(operations),
+    )
+    (sub_job,) = await ncmp.service.sub_jobs(job["jobId"])
+    expected = {
+        "subJobId": sub_job["dataProducerJobId"],
+        "dmiServiceName": ncmp.plugin,
+        "dataProducerId": PRODUCER,
+    }
+    assert answer == Answer(200, [expected], "application/json")

@@ -26,10 +26,11 @@ class Ncmp(NamedTuple):
 async def served_ncmp(
     database_url: str, folder: Path, numbers: Iterable[int] = (), **registration: bool
 ) -> AsyncIterator[Ncmp]:
-    """The service during the block. ``numbers``: of its handles; ``registration``: its other members."""
+    """The service during the block, with ONAP's test interface. ``numbers``: of its handles;
+    ``registration``: its other members."""
     async with (
         served_plugin(PluginSettings(folder / "dmi"), lambda _: WatchedElement()) as plugin,
-        whole_service(database_url, folder / "service") as service,
+        whole_service(database_url, folder / "service", onap_test_api="1") as service,
         onap_client(service.root) as client,
     ):
         if handles := list(map(load_test_handle, numbers)):

@@ -37,7 +37,7 @@ MAX_LISTED: Final = 100
 
 NCMP_ACCEPT_TYPES: Final = ACCEPT_TYPES | {JSON}
 NCMP_CONTENT_TYPES: Final = CONTENT_TYPES | {JSON, MERGE_PATCH}
-"""Media types in a create of the onap dialect: NCMP passes on those of its client."""
+"""Media types in a create: NCMP passes on those of its client."""
 
 _WITH_VALUE: Final = frozenset({Op.ADD, Op.REPLACE, Op.MERGE, Op.ACTION, Op.TEST})
 _SEED: Final = msgspec.json.Decoder(SeedCreate)
@@ -124,13 +124,10 @@ def _taken(operation: Operation) -> Operation:
 def _problems(
     create: SeedCreate | OnapCreate, texts: dict[str, str], operations: Sequence[Operation], most: int
 ) -> Iterator[Problem]:
-    is_onap = isinstance(create, OnapCreate)  # NCMP passes on what its client sends, as repeated ids
-    accepted = NCMP_ACCEPT_TYPES if is_onap else ACCEPT_TYPES
-    content = NCMP_CONTENT_TYPES if is_onap else CONTENT_TYPES
-    if create.data_accept_type not in accepted:
-        yield "#/dataAcceptType", _one_of(accepted, create.data_accept_type)
-    if create.data_content_type not in content:
-        yield "#/dataContentType", _one_of(content, create.data_content_type)
+    if create.data_accept_type not in NCMP_ACCEPT_TYPES:
+        yield "#/dataAcceptType", _one_of(NCMP_ACCEPT_TYPES, create.data_accept_type)
+    if create.data_content_type not in NCMP_CONTENT_TYPES:
+        yield "#/dataContentType", _one_of(NCMP_CONTENT_TYPES, create.data_content_type)
     if not create.data_producer_id:
         yield "#/dataProducerId", "must not be empty"
     for name, text in (*texts.items(), ("dataProducerId", create.data_producer_id)):
@@ -138,9 +135,11 @@ def _problems(
             yield "#", f"the {name} has {len(text)} characters, at most {MAX_TEXT} are kept"
     if not 0 < len(operations) <= most:
         yield "#/data", f"must hold 1 to {most} operations; it holds {len(operations)}"
+    # The outcomes of writes are in the order of the request; NCMP passes on the ids of its client.
+    may_repeat = isinstance(create, OnapCreate) or all(each.op is not Op.READ for each in operations)
     seen: dict[str, int] = {}
     for place, operation in enumerate(operations):
-        if operation.id_text in seen and not is_onap:
+        if operation.id_text in seen and not may_repeat:
             first = f"#/data/{seen[operation.id_text]}"
             yield f"#/data/{place}/operationId", f"{got(operation.id_text)} is the id of {first} as well"
         seen.setdefault(operation.id_text, place)
