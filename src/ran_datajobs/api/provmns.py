@@ -15,7 +15,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath, QueryParameter
-from msgspec import Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.api import paths
 from ran_datajobs.api.auth import choose
@@ -281,30 +281,30 @@ def _check_conditions(request: AnyRequest) -> None:
 
 
 class ActionValue(Struct, frozen=True):
-    """The input of an action."""
+    """The input of an action; its JSON tokens are kept."""
 
-    input: Any = None
+    input: Raw | UnsetType = UNSET
 
 
 class ActionRequest(Struct, frozen=True, rename="camel"):
     """The body of an action (ONAP's extensions of ProvMnS)."""
 
     value: ActionValue | None = None
-    custom_properties: dict[str, Any] | None = None
+    custom_properties: Raw | UnsetType = UNSET
 
 
 class ActionResult(Struct, frozen=True):
     """The input and the output of an action."""
 
-    input: Any
-    output: Any
+    input: Raw
+    output: Raw
 
 
-class ActionAnswer(Struct, frozen=True, rename="camel", omit_defaults=True):
+class ActionAnswer(Struct, frozen=True, rename="camel"):
     """The answer to an action."""
 
     value: ActionResult
-    custom_properties: dict[str, Any] | None = None
+    custom_properties: Raw | UnsetType = UNSET
 
 
 @post(
@@ -322,10 +322,9 @@ async def call_action(dn_and_action: FromPath[str], call: Call) -> Response[Any]
     target = _fdn(name)
     async with call.api.bodies.json(call.request, limit=MAX_BODY) as document:
         asked = decoded(document, _action_decoder)
-    given = {} if asked.value is None or asked.value.input is None else asked.value.input
-    value = {"input": given}
-    if asked.custom_properties is not None:
-        value["customProperties"] = asked.custom_properties
+    value = {"input": _given((asked.value or ActionValue()).input) or Raw(b"{}")}
+    if custom := _given(asked.custom_properties):
+        value["customProperties"] = custom
     operation = ProvMnsOperation(Op.ACTION, f"{target}#{action}", Raw(msgspec.json.encode(value)))
     row = await call.executed([operation], document, place=_in_action)
     if isinstance(row, Response):
@@ -337,17 +336,23 @@ async def call_action(dn_and_action: FromPath[str], call: Call) -> Response[Any]
     output = next((each.result for each in outcomes if not isinstance(each.result, UnsetType)), None)
     if output is None:
         return Response(None, status_code=204)
-    return Response(ActionAnswer(ActionResult(given, _output(output)), asked.custom_properties))
+    result = ActionResult(value["input"], _output(output))
+    return Response(ActionAnswer(result, value.get("customProperties", UNSET)))
+
+
+def _given(member: Raw | UnsetType) -> Raw | None:
+    """The value of a member that is there and not ``null``."""
+    return None if isinstance(member, UnsetType) or bytes(member) == b"null" else member
 
 
 def _in_action(_position: str, field: str) -> str:
     return "#/value" if field == "value" else "actionName"
 
 
-def _output(result: Raw) -> Any:
+def _output(result: Raw) -> Raw:
     """The output in the result of an action: its member of this name, else the result itself."""
-    found = msgspec.json.decode(result)
-    return found["output"] if isinstance(found, dict) and "output" in found else found
+    members = _members_decoder.decode(result) if bytes(result)[:1] == b"{" else {}
+    return members.get("output", result)
 
 
 # --- addresses ---------------------------------------------------------------------------------------
@@ -381,3 +386,4 @@ def _media_type(request: AnyRequest, offered: tuple[str, ...]) -> str:
 _scope_decoder: Final = msgspec.json.Decoder(Scope)
 _raw_decoder: Final = msgspec.json.Decoder(Raw)
 _action_decoder: Final = msgspec.json.Decoder(ActionRequest)
+_members_decoder: Final = msgspec.json.Decoder(dict[str, Raw])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -12,12 +13,9 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from ran_datajobs.errors import InvalidFdn, InvalidRequest, TooManyOperations, UnsupportedRequest
 from ran_datajobs.http.json_body import (
-    NESTED_TOO_DEEPLY,
     decoded,
     elements_decoder,
-    fault_of,
     got,
-    malformed,
     members_decoder,
     pointer_step,
 )
@@ -27,7 +25,6 @@ from ran_datajobs.nrm.names import class_of, distinguished_name, id_of
 from ran_datajobs.nrm.patch import RESOURCE, path_below
 from ran_datajobs.nrm.resources import Document, to_hierarchical
 from ran_datajobs.planning.keys import Problems
-from ran_datajobs.planning.operations import check_count
 from ran_datajobs.planning.request import JobRequest, check_request
 from ran_datajobs.plugins.wire import JSON_PATCH_3GPP, JSON_PATCH_VND_3GPP
 
@@ -59,13 +56,21 @@ class _Job(Struct, frozen=True, rename="camel"):
     data: Sequence[ProvMnsOperation]
 
 
-class _Item(Struct, frozen=True):
-    op: str
+class _Word:
+    """A text whose occurrences are counted while they are decoded."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+class PatchItem(Struct, frozen=True):
+    """One item of a patch document (PatchItem of TS 28.532), of which a path is read."""
+
+    op: _Word
     path: str = ""
     value: Raw | UnsetType = UNSET
-
-
-_item_decoder: Final = msgspec.json.Decoder(_Item)
 
 
 def job_body(operations: Sequence[ProvMnsOperation], accept_type: str, name: str) -> bytes:
@@ -106,41 +111,44 @@ def check_job(body: bytes, max_operations: int, place: Place) -> JobRequest:
 # --- patch documents ---------------------------------------------------------------------------------
 
 
-def items_of(document: bytes, most: int) -> list[Raw]:
-    """The items of a patch document, not decoded. Raises InvalidRequest, and TooManyOperations if there are
-    more than ``most``."""
-    if document.lstrip(b" \t\r\n")[:1] != b"[":
-        raise InvalidRequest.at("#", "must be a list of operations")
-    try:
-        check_count(document, most)
-    except msgspec.DecodeError as error:
-        raise malformed(document, error) from None
-    except RecursionError:
-        raise InvalidRequest(NESTED_TOO_DEEPLY) from None
-    items = decoded(document, elements_decoder)
-    if len(items) > most:
-        raise TooManyOperations(most)
+def items_of(document: bytes, most: int) -> list[PatchItem]:
+    """The items of a patch document. Raises InvalidRequest, and TooManyOperations if there are more than
+    ``most``, without building them."""
+    numbers = itertools.count(1)
+
+    def counted(_type: type, given: object) -> _Word:
+        if next(numbers) > most:
+            raise TooManyOperations(most)
+        if not isinstance(given, str):
+            raise TypeError("Expected `str`")
+        return _Word(given)
+
+    items = decoded(document, msgspec.json.Decoder(list[PatchItem], dec_hook=counted))
     if not items:
         raise InvalidRequest.at("#", "is empty: a patch has at least one operation")
+    problems = Problems()
+    for number, item in enumerate(elements_decoder.decode(document)):
+        names = Counter(key.spelt for key in members_decoder.decode(item))
+        for name, count in names.items():
+            if count > 1:
+                problems.add(f"#/{number}/{pointer_step(name)}", "occurs twice")
+    problems.raise_if_any()
     return items
 
 
-def read_items(items: Sequence[Raw], media_type: str, target: str) -> list[ProvMnsOperation]:
+def read_items(items: Sequence[PatchItem], media_type: str, target: str) -> list[ProvMnsOperation]:
     """The operations of a patch document of ``media_type`` for the object ``target``, an FDN.
 
-    Raises InvalidRequest for items that cannot be read, and UnsupportedRequest for operations that are not
+    Raises InvalidRequest for paths that cannot be read, and UnsupportedRequest for operations that are not
     offered, with pointers into the document. Values, and what a path names, are checked by
     :func:`check_job`.
     """
     problems, unsupported = Problems(), Problems()
     operations = []
-    for number, raw in enumerate(items):
-        item = _item(raw, f"#/{number}", problems)
-        if item is None:
-            continue
-        op = _OPS.get(item.op)
+    for number, item in enumerate(items):
+        op = _OPS.get(item.op.text)
         if op is None or (op is Op.MERGE and media_type == JSON_PATCH):
-            unsupported.add(f"#/{number}/op", _why_not(item.op, media_type))
+            unsupported.add(f"#/{number}/op", _why_not(item.op.text, media_type))
             continue
         try:
             path = path_below(target, item.path)
@@ -158,19 +166,6 @@ def read_items(items: Sequence[Raw], media_type: str, target: str) -> list[ProvM
 
 
 _WANTED: Final = "a path is /attributes/name, or Class=id steps below the target and #/attributes/name"
-
-
-def _item(raw: Raw, pointer: str, problems: Problems) -> _Item | None:
-    try:
-        item = _item_decoder.decode(raw)
-        names = Counter(key.spelt for key in members_decoder.decode(raw))
-        doubled = next((name for name, count in names.items() if count > 1), None)
-        if doubled is None:
-            return item
-        problems.add(f"{pointer}/{pointer_step(doubled)}", "occurs twice")
-    except msgspec.ValidationError as error:
-        problems.add(*fault_of(error, bytes(raw), _item_decoder, [pointer[2:]]))
-    return None
 
 
 def _why_not(op: str, media_type: str) -> str:
@@ -200,31 +195,27 @@ def _whole_object(path: str, attributes: Raw) -> ProvMnsOperation:
 def written(operations: Sequence[ProvMnsOperation], target: str) -> Document:
     """What executed writes have set, as a hierarchical document of ``target``, an FDN that contains all.
 
-    It has each object that they changed, with the attributes that they set. A change of a single item of a
-    list is left out: the whole list is not known. The operations are checked.
+    It has each object that they changed, with the attributes that they set; values keep their JSON tokens. A
+    change of a single item of a list is left out: the whole list is not known. The operations are checked.
     """
-    shown: dict[str, dict[str, Any]] = {}
+    shown: dict[str, _Held] = {}
     for operation in operations:
         name, fragment = fdn.split_path(str(operation.path))
         key = fdn.key(name)
         pointer = () if fragment is None else fdn.attribute_pointer(fragment)[1:]
-        value: Any = None if isinstance(operation.value, UnsetType) else msgspec.json.decode(operation.value)
+        value = Raw(b"null") if isinstance(operation.value, UnsetType) else operation.value
         match operation.op:
             case Op.REMOVE if fragment is None:
                 shown.pop(key, None)
             case Op.ADD if fragment is None:
                 shown[key] = _attributes_in(value)
             case Op.MERGE:
-                patch = _attributes_in(value) if fragment is None else value
-                shown[key] = json_patch.merge(shown.get(key, {}), patch)
-            case Op.ADD | Op.REPLACE | Op.REMOVE:
-                attributes = shown.setdefault(key, {})
-                if operation.op is Op.REMOVE or any(
-                    token == json_patch.END or token.isdigit() for token in pointer
-                ):
-                    attributes.pop(pointer[0], None)
-                else:
-                    _set(attributes, pointer, value)
+                patch = _attributes_in(value) if fragment is None else _opened(value)
+                shown[key] = _merged(shown.get(key, {}), patch)
+            case Op.REMOVE:
+                shown.setdefault(key, {}).pop(pointer[0], None)
+            case Op.ADD | Op.REPLACE:
+                _set(shown.setdefault(key, {}), pointer, value)
     objects = [
         {"objectInstance": distinguished_name(key), "attributes": attributes}
         for key, attributes in shown.items()
@@ -232,19 +223,47 @@ def written(operations: Sequence[ProvMnsOperation], target: str) -> Document:
     return to_hierarchical(objects, target) or {"id": id_of(fdn.key(target))}
 
 
-def _attributes_in(value: dict[str, Any]) -> dict[str, Any]:
+_Held = dict[str, Any]
+"""Attributes, or members of one. A value is undecoded, or again such an object."""
+
+_members: Final = msgspec.json.Decoder(dict[str, Raw])
+
+
+def _opened(value: Any) -> _Held:
+    """The members of a value; none if it is no object."""
+    if isinstance(value, Raw):
+        return {**_members.decode(value)} if bytes(value)[:1] == b"{" else {}
+    return value if isinstance(value, dict) else {}
+
+
+def _attributes_in(value: Raw) -> _Held:
     """The attributes of a Resource, or of a bare object of attributes."""
-    found = value.get("attributes")
-    if isinstance(found, dict):
-        return found
-    return {name: each for name, each in value.items() if name not in RESOURCE}
+    members = _opened(value)
+    if bytes(members.get("attributes", Raw(b"null")))[:1] == b"{":
+        return _opened(members["attributes"])
+    return {name: each for name, each in members.items() if name not in RESOURCE}
 
 
-def _set(attributes: dict[str, Any], pointer: Sequence[str], value: Any) -> None:
+def _merged(target: _Held, patch: _Held) -> _Held:
+    """``target`` after a merge (RFC 7396 §2)."""
+    merged = dict(target)
+    for name, value in patch.items():
+        if bytes(value) == b"null":
+            merged.pop(name, None)
+        else:
+            is_object = bytes(value)[:1] == b"{"
+            merged[name] = _merged(_opened(merged.get(name)), _opened(value)) if is_object else value
+    return merged
+
+
+def _set(attributes: _Held, pointer: Sequence[str], value: Raw) -> None:
+    """Set the value at a pointer; remove the attribute if the value is an item of a list."""
+    if any(token == json_patch.END or token.isdigit() for token in pointer):
+        attributes.pop(pointer[0], None)
+        return
     holder = attributes
     for token in pointer[:-1]:
-        below = holder.get(token)
-        if not isinstance(below, dict):
-            below = holder[token] = {}
+        below = _opened(holder.get(token))
+        holder[token] = below
         holder = below
     holder[pointer[-1]] = value
