@@ -320,7 +320,12 @@ BAD: Final[dict[str, tuple[str, Any, int, str]]] = {
     "an id that cannot be stored": (WRITE.format("a%00b"), body_of(pair(1)), 400, "dataJobId"),
     "an id that is no text": (WRITE.format("%FF"), body_of(pair(1)), 400, "dataJobId"),
     "a long id": (WRITE.format("x" * 300), body_of(pair(1)), 400, "dataJobId"),
-    "too many": (WRITE.format(1), body_of(pair(1) + pair(1)[:1]), 413, "at most 2 operations"),
+    "too many": (
+        WRITE.format(1),
+        body_of(pair(1) + pair(1)[:1]),
+        413,
+        "at most 2 operations",
+    ),
     "no selector": (
         READ,
         {"readProperties": {"dataNodeSelector": "&&"}},
