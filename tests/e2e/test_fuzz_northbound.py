@@ -222,6 +222,36 @@ async def test_no_body_makes_a_500(api: Api, path: str) -> None:
     )
 
 
+ELEMENT = "SubNetwork=A/ManagedElement=1"
+ITEMS = st.lists(
+    st.fixed_dictionaries(
+        {"op": WORDS | st.sampled_from(["replace", "remove", "test"]), "path": WORDS}
+    ).flatmap(lambda item: st.builds(lambda value: item | {"value": value}, JSON)),
+    max_size=3,
+).map(_encoded)
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("method", "path", "media_type"),
+    [
+        ("PATCH", f"{paths.PROVMNS_ROOT}/{ELEMENT}", "application/3gpp-json-patch+json"),
+        ("PUT", f"{paths.PROVMNS_ROOT}/{ELEMENT}", "application/json"),
+        ("POST", f"{paths.ACTIONS}/{ELEMENT}/lock", "application/json"),
+    ],
+)
+async def test_no_body_of_provmns_makes_a_500(api: Api, method: str, path: str, media_type: str) -> None:
+    """Also of an object that has an owner, so that jobs are made of the good ones."""
+    headers = {"Content-Type": media_type, "Prefer": "respond-async"}
+    await asyncio.to_thread(
+        _none_is_500,
+        st.binary(max_size=200) | JSON.map(_encoded) | ITEMS,
+        lambda session, body: session.request(
+            method, api.root + path, data=body, headers=headers, timeout=PATIENCE
+        ),
+    )
+
+
 async def test_no_path_query_or_header_makes_a_500(api: Api) -> None:
     """Arbitrary text in a path, a query or a header."""
     (job,) = (await api.get(paths.JOBS + "?limit=1")).json()["items"] or [{"jobId": await api.accepted()}]
@@ -236,6 +266,10 @@ async def test_no_path_query_or_header_makes_a_500(api: Api) -> None:
             "/schema/",
             f"{paths.JOBS}?",
             f"{paths.JOBS}?cursor=",
+            f"{paths.PROVMNS_ROOT}/",
+            f"{paths.PROVMNS_ROOT}/B=1?",
+            f"{paths.PROVMNS_ROOT}/B=1?scope=",
+            f"{paths.ACTIONS}/",
             f"{paths.JOBS}?limit=1&",
             "/ranoam/cm/v1/topics/x/messages?from=",
             "/ncmp/v1/ch/",
