@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ran_datajobs.model import OperationState, Response
 from ran_datajobs.plugins.port import Entry, Responses, UnreadableBody, UnrecognisedResult
@@ -474,7 +475,7 @@ def unnamed(kind: Callable[[str], Response]) -> Entry:
 
 def states(operations: str, *listed: Entry) -> list[str]:
     """For each operation: the states that are reported, and ``?`` if it cannot have succeeded."""
-    names, found = tell_apart(list(operations), listed)
+    names, found = tell_apart(list(operations), [f"/A={n}" for n in range(len(operations))], listed)
     responses, doubts = match_entries(names, found)
     return [
         "".join(each.state.value[0] for each in responses.get(name, ()) if each.state)
@@ -498,6 +499,11 @@ def test_entries_find_their_operations_by_name_and_else_by_place() -> None:
     assert states("ab", named(good, "a"), named(bad, "a"), named(good, "x")) == ["SF", ""]
 
 
+def at(kind: Callable[[str], Response], path: str) -> Entry:
+    """An entry of operation ``a`` with the path of its request."""
+    return Entry("a", replace(kind("a"), request=msgspec.Raw(msgspec.json.encode({"path": path}))))
+
+
 def test_operations_with_the_same_id() -> None:
     """Their entries count by position where the list is in the order of the request. Otherwise they count if
     there is one for each operation and all say the same; else no outcome of these operations is known."""
@@ -507,6 +513,8 @@ def test_operations_with_the_same_id() -> None:
     assert states("aab", named(bad, "b"), named(bad, "a"), named(bad, "a")) == ["F", "F", "F"]
     assert states("aab", named(good, "b"), named(bad, "a"), named(good, "a")) == ["", "", "S"]
     assert states("aab", named(good, "a"), named(good, "b")) == ["", "", "S"]
+    assert states("aa", at(good, "/A=0"), at(bad, "/A=1")) == ["S", "F"]
+    assert states("aa", at(good, "/A=1"), at(bad, "/A=0")) == ["", ""]
     assert states("aa", named(good, "a")) == ["", ""]
     assert states("aa", named(good, "a"), named(good, "a"), named(good, "a")) == ["", ""]
     assert states("aa", named(good, "a"), Entry("a")) == ["S", "?"]

@@ -153,6 +153,7 @@ class _Usual(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
 
 
 _USUAL: Final = msgspec.json.Decoder(_Usual)
+_KEPT: Final = msgspec.json.Decoder(KeptRequest)
 _REQUEST_NAMES: Final = KeptRequest.__struct_encode_fields__
 _KNOWN: Final = frozenset(field.encode_name for field in msgspec.structs.fields(_Usual))
 
@@ -360,18 +361,22 @@ def _error(given: dict[str, object]) -> ErrorDetail:
 # --- operations --------------------------------------------------------------------------------------
 
 
-def tell_apart(operations: Sequence[str], entries: Sequence[Entry]) -> tuple[Sequence[str], Sequence[Entry]]:
-    """The same operations (ids in the order of the request) and entries under ids that differ, where several
-    operations have the same id: ONAP's NCMP takes such requests.
+def tell_apart(
+    operations: Sequence[str], paths: Sequence[str], entries: Sequence[Entry]
+) -> tuple[Sequence[str], Sequence[Entry]]:
+    """The same operations (ids in the order of the request, and their paths) and entries under ids that
+    differ, where several operations have the same id: ONAP's NCMP takes such requests.
 
-    If there are as many entries as operations, and each with an id is at the position of its operation, it
-    belongs to this one. Otherwise the entries of a shared id count only if there is one for each of its
-    operations and all have the same state: no operation succeeds by the entry of another.
+    If there are as many entries as operations, and each with an id, or with the path of its request, is at
+    the position of its operation, it belongs to this one. Otherwise the entries of a shared id count only if
+    there is one for each of its operations and all have the same state: no operation succeeds by the entry of
+    another.
     """
     if len(set(operations)) == len(operations):
         return operations, entries
     names = [str(position) for position in range(len(operations))]
-    if len(entries) == len(operations) and all(map(_is_in_place, operations, entries)):
+    are_in_order = len(entries) == len(operations) and all(map(_is_in_place, operations, entries))
+    if are_in_order and all(map(_can_be_of, paths, entries)):
         return names, [Entry(name, entry.response) for name, entry in zip(names, entries, strict=True)]
     own: defaultdict[str, list[str]] = defaultdict(list)
     for operation, name in zip(operations, names, strict=True):
@@ -427,6 +432,12 @@ def match_entries(
         doubt = "more entries that name no operation are failures than operations are left"
         doubts = dict.fromkeys(operations, doubt)
     return responses, doubts
+
+
+def _can_be_of(path: str, entry: Entry) -> bool:
+    """False if an entry has the request of another path."""
+    request = _NO_REQUEST if entry.response is None else entry.response.request
+    return _KEPT.decode(request).path in ("", path)
 
 
 def _is_in_place(operation: str, entry: Entry) -> bool:

@@ -173,7 +173,8 @@ def from_responses(
     Of several responses the worst counts. A write keeps only the worst one; a read keeps all of them in
     order, since its result may be spread over several.
     """
-    names, entries = tell_apart([operation.id_text for operation in operations], entries)
+    ids, paths = [each.id_text for each in operations], [each.path for each in operations]
+    names, entries = tell_apart(ids, paths, entries)
     listing, doubts = match_entries(names, entries)
     cancelled = reported is Status.CANCELLED
     missing = (
