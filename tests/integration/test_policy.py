@@ -114,7 +114,8 @@ async def service(
 
 
 async def test_a_denied_operation_fails_with_the_message(database: Database, tmp_path: Path) -> None:
-    """The others are sent. What nobody owns is not asked for. The request has the credentials of the file."""
+    """The others are sent. What nobody owns is not asked for, nor is a job that was cancelled. The requests
+    have the credentials of the file."""
     async with service(database, tmp_path, token="own-token") as tested:
         job_id = await tested.api.accepted(TWO)
         assert tested.policy.requests == []
@@ -134,6 +135,13 @@ async def test_a_denied_operation_fails_with_the_message(database: Database, tmp
         failures = await tested.failures(job_id)
         assert failures["two"] == ("FAILED", "POLICY_DENIED", "the policy executor denies it: locked")
         assert failures["nobody"][1] == "UNMATCHED"
+        cancelled = await tested.api.accepted(TWO)
+        assert (await tested.api.post(f"/ranoam/cm/v1/dataJob/{cancelled}/cancel")).status == 202
+        await tested.planned(cancelled)
+        assert len(tested.policy.requests) == 3
+        query = "select distinct cancel_requested, stage::text from sub_job where job_id = $1"
+        stopped = {"cancel_requested": True, "stage": "WAITING"}
+        assert await tested.api.rows(query, cancelled) == [stopped]
 
 
 async def test_a_denied_operation_can_fail_the_whole_job(database: Database, tmp_path: Path) -> None:

@@ -167,6 +167,7 @@ class Tables:
             job.step_failures,
             job.bucket,
             None if job.planned else job.body,
+            cancel_requested=job.cancel_requested,
         )
 
     def _end_lease(self, row: SubJobRow, due_at: float | None) -> None:

@@ -79,7 +79,7 @@ class JobSteps:
             return await in_thread(
                 lambda: split_permitted(_request(job), owners, policy.decoded(stored), whole_job=whole_job)
             )
-        if self.policy is None:
+        if self.policy is None or job.cancel_requested:  # nothing of a cancelled job is sent
             return await in_thread(lambda: split(_request(job), owners))
         plan, batches = await in_thread(lambda: split_and_ask(_request(job), owners))
         if not batches:

@@ -24,7 +24,14 @@ from ran_datajobs.dispatch.limits import DispatchLimits, job_room
 from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.dispatch.steps import JobSteps
 from ran_datajobs.dispatch.transitions import LONGEST_PAUSE, TransitionWriter
-from ran_datajobs.errors import DataJobsError, Fenced, StorageUnavailable, StoreUnavailable, Unavailable
+from ran_datajobs.errors import (
+    DataJobsError,
+    Fenced,
+    PolicyUnavailable,
+    StorageUnavailable,
+    StoreUnavailable,
+    Unavailable,
+)
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.model import Stage, Status
 from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
@@ -288,7 +295,7 @@ class Worker:
             self.news.lease_lost(JOB)
         except Exception as error:
             no_objects = str(error) if isinstance(error, StorageUnavailable) else None
-            if no_objects is None:  # failures of the object store are logged once
+            if no_objects is None and not isinstance(error, PolicyUnavailable):  # these are logged once
                 self._log_failure("finish" if job.planned else "plan", job.job_id, error)
             delay = retry_delay(job.step_failures, self.runtime.random())
             await self.write.until_available(lambda: self.store.step_failed(job, delay, no_objects))

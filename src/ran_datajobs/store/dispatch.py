@@ -82,6 +82,7 @@ class LeasedJob(Struct, frozen=True):
     results_bucket: str
     body: bytes | None
     verdicts: bytes | None = None
+    cancel_requested: bool = False
 
 
 Transition = Started | CancelSent | Postponement | Collecting | Ended | QuarantineOver

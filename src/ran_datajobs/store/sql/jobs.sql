@@ -154,15 +154,15 @@ with recursive head as (
     update data_job j
     set lease = $5, leased_by = $6, leased_until = clock_timestamp() + make_interval(secs => $7)
     from picked where j.job_id = picked.job_id
-    returning j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket
+    returning j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, j.cancel_requested
 )
 select l.job_id, l.lease, l.planned, l.step_failures, l.results_bucket, case when not l.planned then r.body end as body,
-       case when not l.planned then r.verdicts end as verdicts
+       case when not l.planned then r.verdicts end as verdicts, l.cancel_requested
 from leased l cross join lazily left join job_request r using (job_id);
 
 -- name: jobs_leased_under
 select j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, case when not j.planned then r.body end as body,
-       case when not j.planned then r.verdicts end as verdicts
+       case when not j.planned then r.verdicts end as verdicts, j.cancel_requested
 from data_job j left join job_request r using (job_id)
 where j.leased_until is not null and j.lease = $1;
 
