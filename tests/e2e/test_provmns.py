@@ -14,9 +14,12 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
+from ran_datajobs.dmi.provmns.element import ProvMnsElement, ProvMnsServer
+from ran_datajobs.dmi.provmns.read import ScopeSpelling
 from ran_datajobs.dmi.publisher import ServiceLink
 from ran_datajobs.dmi.settings import PluginSettings
 from ran_datajobs.dmi.simulated import simulated_elements
+from ran_datajobs.model import Op, Operation, Scope, ScopeType
 from ran_datajobs.nrm.resources import to_flat, to_hierarchical
 from ran_datajobs.nrm.select import selected, selection
 from ran_datajobs.plugins.client import PeerHttp
@@ -117,6 +120,30 @@ async def test_a_selector_reads_the_whole_network_or_what_is_below_the_target(cl
     answer = await client.get(f"{SITE}?dataNodeSelector={selector}")
     assert answer.body == to_hierarchical(below, SITE)
     assert [len(part["NRCellDU"]) for part in answer.body["GNBDUFunction"]] == [3]
+
+
+@of_the_network
+async def test_a_provmns_client_reads_the_network_through_it(client: Client) -> None:
+    """The client of the reference plugin knows servers of all releases: it gets all objects with an owner, by a
+    scope in either spelling, and by selector."""
+    wanted = selection("SubNetwork", Scope(ScopeType.BASE_SUBTREE, 4), None, ["userLabel"], None)
+    found = sorted(selected(NETWORK, layout.COUNTRY, wanted), key=str)
+    objects = [one for one in found if "ManagedElement=" in one["objectInstance"]]
+    name = f"/{layout.COUNTRY}"
+    by_scope = Operation(Op.READ, name, 0, scope=Scope(ScopeType.BASE_SUBTREE, 4), attributes=("userLabel",))
+    selector = "//ManagedElement/attributes/userLabel"
+    by_selector = Operation(Op.READ, "/", 0, data_node_selector=selector)
+    async with PeerHttp() as http:
+        for spelling in ScopeSpelling:
+            server = ProvMnsServer(client.service.root + PROVMNS, scope_spelling=spelling, selectors=True)
+            element = ProvMnsElement(server, http)
+            for operation, some in (
+                (by_scope, objects),
+                (by_selector, [one for one in objects if one["objectClass"] == "ManagedElement"]),
+            ):
+                chunks = [chunk async for chunk in element.read(operation)]
+                assert not any(chunk.errors for chunk in chunks), chunks
+                assert sorted((one for chunk in chunks for one in chunk.objects), key=str) == some
 
 
 @of_the_network

@@ -7,7 +7,7 @@ job: a read job, or a write job of which all operations have one owner and which
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 from litestar import Response, delete, get, patch, post, put
@@ -15,7 +15,7 @@ from litestar.datastructures import ResponseHeader
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
 from litestar.params import FromPath, QueryParameter
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ran_datajobs.api import paths
 from ran_datajobs.api.auth import choose
@@ -202,6 +202,29 @@ def _listed(values: list[str] | None) -> list[str] | None:
 _WRITTEN: Final = success(dict[str, object], "What was written.", JSON)
 
 
+class PatchOperation(Struct, frozen=True):
+    """One operation of a patch document, for the OpenAPI document."""
+
+    op: Literal["add", "merge", "remove", "replace", "test"]
+    path: Annotated[
+        str,
+        Meta(
+            description="A JSON Pointer into the object, or steps below it with a fragment.",
+            examples=["/attributes/userLabel", "/GNBDUFunction=1/NRCellDU=1#/attributes/nRPCI"],
+        ),
+    ] = ""
+    value: Any = None
+
+
+class Resource(Struct, frozen=True, rename="camel"):
+    """A managed object, for the OpenAPI document; the attributes alone are taken, too."""
+
+    id: str | UnsetType = UNSET
+    object_class: str | UnsetType = UNSET
+    object_instance: str | UnsetType = UNSET
+    attributes: dict[str, Any] | UnsetType = UNSET
+
+
 @patch(
     paths.PROVMNS,
     **_documented(
@@ -209,7 +232,7 @@ _WRITTEN: Final = success(dict[str, object], "What was written.", JSON)
         408,
         415,
         opt={"produces": _TREES},
-        operation_class=with_body(list[dict[str, Any]], *PATCHES),
+        operation_class=with_body(list[PatchOperation], *PATCHES),
     ),
 )
 async def change_objects(dn: FromPath[str], call: Call) -> Response[Any]:
@@ -235,9 +258,7 @@ def _operations_of(document: bytes, call: ProvMnsCall, kind: str, target: str) -
 
 @put(
     paths.PROVMNS,
-    **_documented(
-        {200: _WRITTEN}, 408, 415, opt={"produces": _TREES}, operation_class=with_body(dict[str, Any])
-    ),
+    **_documented({200: _WRITTEN}, 408, 415, opt={"produces": _TREES}, operation_class=with_body(Resource)),
 )
 async def replace_object(dn: FromPath[str], call: Call) -> Response[Any]:
     """Create a managed object, or replace all its attributes."""
