@@ -124,8 +124,8 @@ async def test_a_selector_reads_the_whole_network_or_what_is_below_the_target(cl
 
 @of_the_network
 async def test_a_provmns_client_reads_the_network_through_it(client: Client) -> None:
-    """The client of the reference plugin knows servers of all releases: it gets all objects with an owner, by a
-    scope in either spelling, and by selector."""
+    """The client of the reference plugin knows servers of all releases: it gets all objects with an owner,
+    by a scope in either spelling, and by selector."""
     wanted = selection("SubNetwork", Scope(ScopeType.BASE_SUBTREE, 4), None, ["userLabel"], None)
     found = sorted(selected(NETWORK, layout.COUNTRY, wanted), key=str)
     objects = [one for one in found if "ManagedElement=" in one["objectInstance"]]
