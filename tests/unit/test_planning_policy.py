@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.inventory.owners import Owners
@@ -163,13 +165,21 @@ def run(
 
 
 def batches_of(*sizes: int) -> list[Batch]:
-    """Batches of operations at consecutive positions."""
-    operations = [write("/SN=1/ME=1", operationId=n) for n in range(sum(sizes))]
-    _, (whole, *more) = split_and_ask(request(*operations), NETWORK)
-    assert not more
-    starts = [sum(sizes[:n]) for n in range(len(sizes))]
-    ranges = [slice(start, start + size) for start, size in zip(starts, sizes, strict=True)]
-    return [Batch(whole.positions[each], whole.ends[: len(whole.ends[each])], whole.frame) for each in ranges]
+    """Batches of operations at consecutive positions, each of which writes its position."""
+    found, start = list[Batch](), 0
+    for size in sizes:
+        positions = range(start, start + size)
+        operations = [write("/SN=1/ME=1", value={"n": position}) for position in positions]
+        _, (batch,) = split_and_ask(request(*operations), NETWORK)
+        found.append(replace(batch, positions=array("I", positions)))
+        start += size
+    return found
+
+
+def written(part: Part) -> list[int]:
+    """What the operations in the body of a request write."""
+    operations = json.loads(part.body())["operations"]
+    return [each["changeRequest"]["ME"][0]["attributes"]["n"] for each in operations]
 
 
 SIZES = st.lists(st.integers(1, 40), min_size=1, max_size=4)
@@ -191,6 +201,7 @@ def test_each_operation_has_one_verdict(
     def decide(part: Part) -> Decision:
         nonlocal number
         number += 1
+        assert written(part) == list(part.positions)
         if fails_at is not None and number > fails_at:
             return failure
         if bad & set(part.positions):
