@@ -245,7 +245,7 @@ async def change_objects(dn: FromPath[str], call: Call) -> Response[Any]:
     _check_conditions(call.request)
     async with call.api.bodies.json(call.request, limit=MAX_BODY) as document:
         operations = await off_loop(len(document), _operations_of, document, call, kind, target)
-    return await _write(call, operations, document, target, in_document)
+        return await _write(call, operations, document, target, in_document)
 
 
 def _operations_of(document: bytes, call: ProvMnsCall, kind: str, target: str) -> list[ProvMnsOperation]:
@@ -266,7 +266,7 @@ async def replace_object(dn: FromPath[str], call: Call) -> Response[Any]:
     _check_conditions(call.request)
     async with call.api.bodies.json(call.request, limit=MAX_BODY) as document:
         operation = ProvMnsOperation(Op.ADD, target, decoded(document, _raw_decoder))
-    return await _write(call, [operation], document, target, _in_resource)
+        return await _write(call, [operation], document, target, _in_resource)
 
 
 @delete(paths.PROVMNS, **_documented({204: success(None, "Deleted.")}))
@@ -343,22 +343,24 @@ async def call_action(dn_and_action: FromPath[str], call: Call) -> Response[Any]
     target = _fdn(name)
     async with call.api.bodies.json(call.request, limit=MAX_BODY) as document:
         asked = decoded(document, _action_decoder)
-    value = {"input": _given((asked.value or ActionValue()).input) or Raw(b"{}")}
-    if custom := _given(asked.custom_properties):
-        value["customProperties"] = custom
-    operation = ProvMnsOperation(Op.ACTION, f"{target}#{action}", Raw(msgspec.json.encode(value)))
-    row = await call.executed([operation], document, place=_in_action)
-    if isinstance(row, Response):
-        return row
-    try:
-        outcomes, _ = await call.outcomes(row)
-    except Unavailable as error:
-        return call.pending(row.job_id, f"the action was executed, and its output cannot be read: {error}")
-    output = next((each.result for each in outcomes if not isinstance(each.result, UnsetType)), None)
-    if output is None:
-        return Response(None, status_code=204)
-    result = ActionResult(value["input"], _output(output))
-    return Response(ActionAnswer(result, value.get("customProperties", UNSET)))
+        value = {"input": _given((asked.value or ActionValue()).input) or Raw(b"{}")}
+        if custom := _given(asked.custom_properties):
+            value["customProperties"] = custom
+        operation = ProvMnsOperation(Op.ACTION, f"{target}#{action}", Raw(msgspec.json.encode(value)))
+        row = await call.executed([operation], document, place=_in_action)
+        if isinstance(row, Response):
+            return row
+        try:
+            outcomes, _ = await call.outcomes(row)
+        except Unavailable as error:
+            return call.pending(
+                row.job_id, f"the action was executed, and its output cannot be read: {error}"
+            )
+        output = next((each.result for each in outcomes if not isinstance(each.result, UnsetType)), None)
+        if output is None:
+            return Response(None, status_code=204)
+        result = ActionResult(value["input"], _output(output))
+        return Response(ActionAnswer(result, value.get("customProperties", UNSET)))
 
 
 def _given(member: Raw | UnsetType) -> Raw | None:
