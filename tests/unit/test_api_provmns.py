@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, structs
 
 from ran_datajobs import reasons
 from ran_datajobs.api.provmns_jobs import Preferences, read_preferences
@@ -79,7 +79,7 @@ def test_an_empty_selection_has_no_document(result: Any, media_type: str) -> Non
     """In either form, of one part or of several, and of a part without a result."""
     assert read([response(result)], media_type) is None
     assert read([response([]), response({})], media_type) is None
-    assert read([msgspec.structs.replace(response(result), result=UNSET)], media_type) is None
+    assert read([structs.replace(response(result), result=UNSET)], media_type) is None
 
 
 @pytest.mark.parametrize("result", [[1], [{}], {"B": [{"id": 7}]}, [{"objectInstance": "no name"}]])
@@ -100,7 +100,8 @@ def outcome(
 
 
 def problem(*outcomes: Response, is_patch: bool = True) -> tuple[Any, dict[str, str]]:
-    answer = failure("/ProvMnS/v1/A=1", "http://job", outcomes, is_patch=is_patch)
+    numbered = [structs.replace(each, operation_id=str(place)) for place, each in enumerate(outcomes)]
+    answer = failure("/ProvMnS/v1/A=1", "http://job", numbered, is_patch=is_patch)
     assert answer is not None
     body = msgspec.json.decode(msgspec.json.encode(answer.content))
     assert body["status"] == answer.status_code

@@ -121,7 +121,7 @@ def failure(
     path: str, job_uri: str, outcomes: Sequence[Outcome], *, is_patch: bool
 ) -> Response[ProvMnsProblem] | None:
     """The answer to a request whose job did not succeed; ``None`` if all ``outcomes``, which are in the order
-    of the operations, did.
+    of the operations, did. The id of an operation is its position.
 
     An unknown outcome decides before a failure, because a failure would say that the rest has changed
     nothing; a failure decides before an operation that was not started. Of a patch, the other operations that
@@ -143,8 +143,8 @@ def failure(
         detail += f"; {done} of {len(outcomes)} operations were executed, and stay"
     listed = set(_DECIDING[:2]) | ({OperationState.SUCCEEDED} if is_patch else set())
     others = tuple(
-        _other(outcomes[place], states[place], f"/{place}" if is_patch else UNSET)
-        for place in range(len(outcomes))
+        _other(each, states[place], f"/{each.operation_id}" if is_patch else UNSET)
+        for place, each in enumerate(outcomes)
         if place != bad and states[place] in listed
     )
     return _answer(
@@ -152,7 +152,7 @@ def failure(
         title=(error.title if error else "") or explanation_of(reason).title,
         instance=job_uri,
         reason=reason,
-        bad_op=f"/{bad}" if is_patch else UNSET,
+        bad_op=f"/{outcome.operation_id}" if is_patch else UNSET,
         bad_attributes=(node,) if "#" in node else UNSET,
         bad_objects=(node,) if node and "#" not in node else UNSET,
         other_problems=others[: None if is_patch else MAX_LISTED] or UNSET,
