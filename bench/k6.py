@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """ONAP's load test: the k6 scenarios of CPS, unchanged, against this service.
 
-``python -m bench k6=FOLDER[,HANDLES[,SECONDS]]``. FOLDER is ``k6-tests`` of a checkout of onap/cps; nothing
-is written into it. HANDLES (default: 2,000) is a multiple of the test's batch of 2,000. SECONDS (default: 60)
-is the duration of the scenarios, 900 in ONAP's own runs. The scripts get the addresses by the variables that
+``python -m bench k6=FOLDER[,HANDLES[,SECONDS[,WITHOUT…]]]``. FOLDER is ``k6-tests`` of a checkout of
+onap/cps; nothing is written into it. HANDLES (default: 2,000) is a multiple of the test's batch of 2,000.
+SECONDS (default: 60) is the duration of the scenarios, 900 in ONAP's own runs. WITHOUT are names of scenarios
+that are left out. The scripts get the addresses by the variables that
 they read. Node.js executes them, at the rates of their configuration, with ``bench/k6_runtime``, which offers
 the part of k6's interface that they use. k6 itself is neither needed nor installed.
 
@@ -253,8 +254,8 @@ async def execute(
 
 
 async def run(wanted: str = "") -> None:
-    """Print the table. ``wanted``: folder, handles and seconds."""
-    tests, handles, seconds = (*wanted.split(","), "", "")[:3]
+    """Print the table. ``wanted``: folder, handles, seconds, and scenarios that are left out."""
+    tests, handles, seconds, *without = (wanted + "," * max(0, 2 - wanted.count(","))).split(",")
     count, lasts = int(handles or BATCH), float(seconds or 60)
     if reason := missing(tests):
         raise SystemExit(reason)
@@ -265,6 +266,9 @@ async def run(wanted: str = "") -> None:
     expectations = msgspec.json.decode(
         (config_folder / "scenario-metadata.json").read_bytes(), type=list[Expectation]
     )
+    if unknown := set(without) - set(config.scenarios):
+        raise SystemExit(f"no scenario of the test: {', '.join(sorted(unknown))}")
+    left_out = [name for name in config.scenarios if name in NOT_OFFERED or name in without]
     print(f"ONAP's load test: {count:,} CM handles, scenarios of {lasts:g} s", flush=True)
     began = time.monotonic()
     port, own = free_port(), free_port()
@@ -279,11 +283,11 @@ async def run(wanted: str = "") -> None:
             "DMI_PLUGIN_URL": plugin,
             "TOTAL_CM_HANDLES": str(count),
         }
-        summary = await execute(Path(tests).resolve() / _SCRIPT, variables, tuple(NOT_OFFERED), lasts)
+        summary = await execute(Path(tests).resolve() / _SCRIPT, variables, left_out, lasts)
         used = machine.processor_seconds() - used
         peaks = ", ".join(f"{name} {mib} MiB" for name, mib in sorted(machine.peak_rss().items()))
     print("\n".join(table(rows(expectations, config, summary), summary)))
-    print(f"  not executed: {', '.join(name for name in NOT_OFFERED if name in config.scenarios)}")
+    print(f"  not executed: {', '.join(left_out)}")
     print(f"  processor time of the service and its database: {used:.0f} s; peak memory: {peaks}")
     passed, failed = counts(summary, list({check.scenario for check in summary.root_group.checks}))
     print(f"{passed} passed, {failed} failed in {time.monotonic() - began:.2f}s, checks of ONAP's scenarios")

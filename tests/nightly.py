@@ -54,10 +54,9 @@ def pytest_step(name: str, *arguments: str, **environment: str) -> Step:
 
 
 def load_test_step(tests: str) -> Step:
-    """ONAP's load test as long as ONAP runs it. ``tests``: its folder, absolute; empty if none is named."""
-    return Step(
-        "k6", (sys.executable, "-m", "bench", f"k6={tests},50000,900"), missing=bench.k6.missing(tests)
-    )
+    """ONAP's load test. ``tests``: its folder; empty if none is named."""
+    command = (sys.executable, "-m", "bench", f"k6={tests},50000,120")
+    return Step("k6", command, missing=bench.k6.missing(tests))
 
 
 STEPS: Final = (
