@@ -267,6 +267,15 @@ async def test_a_result_that_is_too_large_stays_where_it_is(
 
 
 @pytest.mark.damages_rows
+async def test_a_result_without_managed_objects_is_a_fault_of_the_plugin(api: Api) -> None:
+    """It is no error of the service and none of the client."""
+    done = outcome("0", OperationState.SUCCEEDED)
+    done = msgspec.structs.replace(done, result=msgspec.Raw(b"[7]"))
+    answer = await ended(api, api.get(ELEMENT), Status.FINISHED, [done])
+    assert (answer.problem["status"], answer.problem["type"]) == (502, "APPLICATION_LAYER_ERROR")
+
+
+@pytest.mark.damages_rows
 async def test_a_repeat_under_an_idempotency_key_waits_for_the_first(api: Api) -> None:
     """Both get the outcome of the one job. The same key with another request is a 409."""
     headers = PATCH | {"Idempotency-Key": "k"}

@@ -165,7 +165,7 @@ async def _read(call: ProvMnsCall, asked: _Read) -> Response[Any]:
         try:
             body = await off_loop(size, document_of, outcomes, base, accept_type, asked.selector is not None)
         except UnreadableResult as error:
-            raise HTTPException(str(error), status_code=502) from error
+            return error_answer(call.request, 502, str(error))
     if body:
         return Response(body, media_type=media_type)
     if asked.named and asked.filter is None:
