@@ -122,7 +122,7 @@ READ = {"op": "read", "path": "/A=1", "operationId": "2"}
 CREATES = {
     "another job": (_seed(WRITE, requestId="q"), "#/requestId: must be 'r' as in the path; it is \"q\""),
     "reads and writes": (_seed(WRITE, READ), "#/data: must hold reads alone or writes alone; it holds both"),
-    "an id twice": (_seed(WRITE, WRITE), '#/data/1/operationId: "1" is the id of #/data/0 as well'),
+    "an id twice": (_seed(READ, READ), '#/data/1/operationId: "2" is the id of #/data/0 as well'),
     "no operation": (_seed(), "#/data: must hold 1 to 9 operations; it holds 0"),
     "no value": (_seed({**READ, "op": "merge"}), "#/data/0/value: is needed by 'merge'"),
     "another type": (_seed(WRITE, {**WRITE, "path": 7}), "#/data/1/path: must be a string; it is 7"),
