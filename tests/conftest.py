@@ -24,10 +24,10 @@ from tests import invariants
 from tests.peers.kafka import kafka_broker as kafka_broker
 from tests.peers.s3 import s3_service as s3_service
 
-# A busy machine must not fail a test.
-settings.register_profile("without-clock", deadline=None)
+# A busy machine must not fail a test. A property that sets no number of its own has 40 examples.
+settings.register_profile("without-clock", deadline=None, max_examples=40)
 settings.load_profile("without-clock")
-# More examples than by default, for tests that set no number of their own: `make nightly`.
+# More of them: `make nightly`.
 if examples := os.environ.get("HYPOTHESIS_EXAMPLES"):
     settings.register_profile("many", settings.get_profile("without-clock"), max_examples=int(examples))
     settings.load_profile("many")

@@ -19,6 +19,7 @@ from ran_datajobs.model import Op, Operation, Scope, ScopeType
 from ran_datajobs.nrm.names import class_of
 from ran_datajobs.nrm.select import selected, selection_of
 from ran_datajobs.plugins.client import Answered, Broken, Exchange, NotSent
+from tests.tiers import examples
 
 from .provmns_network import ELEMENTS, element_over, network, objects, read
 from .provmns_twin import ROOT, ProvMnsTwin, Shape
@@ -37,7 +38,7 @@ names = st.just(UNSET) | st.lists(
 fields = st.just(UNSET) | st.just(("/attributes/nested/a",)) | st.just(("attributes/gNBId",))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     objects.filter(lambda key: "=3" not in key and "=Y" not in key),
     scopes,

@@ -30,6 +30,7 @@ from ran_datajobs.simulator.network import Network
 from ran_datajobs.simulator.producers import ProducerView
 from ran_datajobs.simulator.server import provmns_app
 from ran_datajobs.simulator.wire import PROVMNS
+from tests.tiers import examples
 
 from .provmns_network import ELEMENTS, element_over, network, read
 from .provmns_twin import ProvMnsTwin, Shape
@@ -165,7 +166,7 @@ texts = st.lists(
 ).map("\n".join)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     texts,
     st.sampled_from(Shape),

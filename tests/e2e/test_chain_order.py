@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.kit.whole_service import Portal, service_in_thread
+from tests.tiers import examples
 
 PRODUCERS = ("ems-a", "ems-b", "ems-c")
 ELEMENTS = {f"/SubNetwork=X/ManagedElement={n}": PRODUCERS[n % len(PRODUCERS)] for n in range(12)}
@@ -42,7 +43,9 @@ def operation(number: int, element: str, op: str, cell: int) -> dict[str, Any]:
     return line
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(lines)
 def test_operations_of_a_producer_arrive_in_order(portal: Portal, drawn: list[tuple[str, str, int]]) -> None:
     """For any request, each producer receives its operations in order, each once, and the rest is

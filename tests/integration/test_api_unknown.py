@@ -36,6 +36,7 @@ from tests.kit.api_service import (
     register,
     writes,
 )
+from tests.tiers import examples
 
 NOTHING = {"data_job": 0, "job_request": 0, "idempotency_key": 0}
 NOTED = {
@@ -253,7 +254,7 @@ async def test_a_dry_run_asked_for_in_any_spelling_executes_nothing(unchanged: A
     def ask() -> None:
         with requests.Session() as session:
 
-            @settings(max_examples=200, derandomize=True, suppress_health_check=list(HealthCheck))
+            @settings(max_examples=examples(200), derandomize=True, suppress_health_check=list(HealthCheck))
             @given(
                 WISHES,
                 st.sampled_from(["", "destination=b&", "&"]),

@@ -34,6 +34,7 @@ from ran_datajobs.store.results import Part
 from tests.integration.delivery_service import BUCKET, identity, responses
 from tests.integration.embedded_delivery import EmbeddedService
 from tests.kit.worker_parts import claim_jobs, worker_parts
+from tests.tiers import examples
 
 READ = Operation(Op.READ, "/A=1", 1)
 pytestmark = pytest.mark.damages_rows  # the tests set the stages of sub-jobs by hand
@@ -368,7 +369,7 @@ _PRODUCER = st.sampled_from([events.DATA_PRODUCER_JOB_ID, events.DATA_PRODUCER_I
 _TEXTS = st.text(st.characters(codec=None), max_size=12)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     value=st.one_of(
         st.binary(max_size=60),

@@ -29,7 +29,7 @@ def test_every_rule_holds_after_every_call(first: int) -> None:
 
 def test_one_seed_gives_one_run() -> None:
     """In processes whose sets and dictionaries of texts have another order."""
-    program = "from tests.simulation.world import simulate; print([simulate(seed) for seed in range(3, 8)])"
+    program = "from tests.simulation.world import simulate; print([simulate(seed) for seed in range(3, 5)])"
     digests = {
         subprocess.run(
             [sys.executable, "-c", program],
@@ -39,10 +39,10 @@ def test_one_seed_gives_one_run() -> None:
             capture_output=True,
             text=True,
         ).stdout
-        for number in ("1", "2", "3")
+        for number in ("1", "2")
     }
     assert len(digests) == 1
-    assert digests.pop().count(",") == 4
+    assert digests.pop().count(",") == 1
 
 
 def test_dispatch_has_time_chance_threads_and_ids_from_its_runtime_alone() -> None:

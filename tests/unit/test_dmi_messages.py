@@ -18,6 +18,7 @@ from ran_datajobs.nrm.resources import to_flat
 from ran_datajobs.plugins.port import Responses
 from ran_datajobs.plugins.responses import read_outcomes
 from ran_datajobs.plugins.wire import TREE_FLAT, TREE_HIERARCHICAL
+from tests.tiers import examples
 
 LIMIT = 2_000
 BASE = "/SubNetwork=X"
@@ -36,7 +37,7 @@ def an_object(number: int, size: int) -> dict[str, Any]:
 reads = st.lists(st.tuples(st.lists(st.integers(0, 700), max_size=12), st.booleans()), min_size=1, max_size=6)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(reads, st.booleans())
 def test_messages_hold_every_object_once_within_the_limit(
     wanted: list[tuple[list[int], bool]], as_tree: bool

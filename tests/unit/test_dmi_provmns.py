@@ -30,6 +30,7 @@ from ran_datajobs.nrm.faults import REASONS
 from ran_datajobs.nrm.model import ManagedClass, Model, load
 from ran_datajobs.nrm.patch import Rejected, apply_atomically, read_patch
 from ran_datajobs.nrm.tree import Tree
+from tests.tiers import examples
 
 BASE = "SubNetwork=X/ManagedElement=1"
 CLASSES = ("SubNetwork", "ManagedElement", "GNBDUFunction")
@@ -400,7 +401,7 @@ def sets(one: Edit) -> bool:
     )
 
 
-@settings(suppress_health_check=[HealthCheck.filter_too_much], max_examples=300)
+@settings(suppress_health_check=[HealthCheck.filter_too_much], max_examples=examples(300))
 @given(operations)
 def test_what_is_taken_for_applied_has_nothing_left_to_change(given_operations: list[Operation]) -> None:
     """If the document had not arrived, sending it now would succeed and change nothing."""

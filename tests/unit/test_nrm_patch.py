@@ -16,6 +16,7 @@ from ran_datajobs.model import ErrorDetail, Op
 from ran_datajobs.nrm.model import load
 from ran_datajobs.nrm.patch import Actions, Patch, Rejected, apply, apply_atomically, read_patch
 from ran_datajobs.nrm.tree import Attributes, Overlay, Tree, restore
+from tests.tiers import examples
 
 MODEL = load()
 LENIENT = load(strict=False)
@@ -433,7 +434,7 @@ PATCHES = st.one_of(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.lists(PATCHES, max_size=8))
 def test_a_document_is_done_as_a_whole_or_not_at_all(patches: list[Patch]) -> None:
     """One after the other the same patches give the same network, up to the first refusal. A document with a

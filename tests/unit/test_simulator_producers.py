@@ -12,6 +12,7 @@ from ran_datajobs.nrm.names import class_of
 from ran_datajobs.nrm.select import flat_objects, picks, selected, selection
 from ran_datajobs.nrm.tree import Tree
 from ran_datajobs.simulator.producers import ProducerView, element_of
+from tests.tiers import examples
 
 CLASSES = ("SubNetwork", "ManagedElement", "GNBDUFunction", "XManagedElement")
 rdns = st.tuples(
@@ -56,7 +57,7 @@ def test_a_view_owns_what_lies_in_its_elements(
         assert set(view.children(key)) == shown
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(given_network=networks(), level=st.integers(0, 4))
 def test_all_parts_of_a_read_are_the_read(given_network: tuple[Tree, list[str]], level: int) -> None:
     """From any base, each producer returns its own objects, and no object is returned twice."""
