@@ -10,7 +10,7 @@ MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE
 
 ARGS ?=
-WORKERS ?= 4
+WORKERS ?= 5
 BIN := .venv/bin
 
 # The first of these that is a Python we support makes the environment.

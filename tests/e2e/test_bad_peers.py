@@ -49,11 +49,11 @@ async def service(database_url: str, tmp_path: Path) -> AsyncIterator[Service]:
         database_url,
         tmp_path,
         dmi_retry_timeout="1.5",
-        dmi_timeout="2",
-        dmi_result_timeout="2",
+        dmi_timeout="4",  # one thread runs all peers, of which one sends without an end
+        dmi_result_timeout="4",
         unknown_write_quarantine="1",
         read_result_idle_timeout="1",
-        sub_job_timeout="6",
+        sub_job_timeout="8",
     ) as running:
         await record_arrows(running.database)
         yield running

@@ -175,6 +175,7 @@ class EmbeddedPostgres:
                 f"--username={ROLE}",
                 "--pwfile=/proc/self/fd/0",
                 "--auth=scram-sha-256",
+                "--set=scram_iterations=1",  # which slow down guesses; the password is random
                 "--encoding=UTF8",
                 "--locale=C",
                 "--no-instructions",
