@@ -37,7 +37,7 @@ check: .venv/dev.stamp ## Formatting, lint, strict types, and which stage may im
 
 .PHONY: test
 test: .venv/dev.stamp ## A sample of all tests; says what it skips for want of a system package (make deps)
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 .PHONY: crash
 crash: .venv/dev.stamp ## Kill processes of every kind under load, in rounds that are kept (CRASH_KILLS=1000)

@@ -5,17 +5,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from ran_datajobs.http import ports
 from ran_datajobs.local.postgres import EmbeddedPostgres
@@ -33,6 +36,26 @@ if examples := os.environ.get("HYPOTHESIS_EXAMPLES"):
     settings.load_profile("many")
 
 _OWN_FOLDER = f"ran-datajobs-tests-{os.getpid()}-"
+
+
+class _OneBroker(LoadFileScheduling):  # type: ignore[misc]
+    """Runs the tests of a file in one process, and all files that use the Kafka broker in the same one: to
+    start a broker takes as long as many tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file: str = super()._split_scope(nodeid)
+        return "kafka" if _uses_kafka(file) else file
+
+
+@functools.cache
+def _uses_kafka(file: str) -> bool:
+    return "kafka_broker" in (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> _OneBroker:
+    """Distribute the tests over the processes by file."""
+    return _OneBroker(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)
