@@ -18,7 +18,7 @@ const columns = [
   { label: "Status", kind: "narrow", cell: (job) => h("div", {}, statusMark(job.status), waitMark(job)) },
   {
     label: "Job", kind: "name",
-    cell: (job) => h("div", {}, h("a", { href: jobLink(job.jobId) }, jobTitle(job)),
+    cell: (job) => h("div", {}, h("a", { class: "job", href: jobLink(job.jobId), title: jobTitle(job) }, jobTitle(job)),
       h("span", { class: "id" }, String(job.jobId))),
   },
   { label: "Type", kind: "narrow", cell: (job) => String(job.type ?? "").toLowerCase() },
