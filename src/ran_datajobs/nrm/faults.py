@@ -24,11 +24,15 @@ REASONS: Final = frozenset(reasons.TS_28572)
 
 
 class Fault(NamedTuple):
-    """Fault of a value according to the model; ``pointer``: tokens below the attributes."""
+    """Fault of a value according to the model; ``pointer``: tokens below the attributes.
+
+    ``named_class``: the class of the object that a reference names, if that is its fault.
+    """
 
     reason: str
     detail: str
     pointer: tuple[str | int, ...] = ()
+    named_class: str = ""
 
 
 NAME_INVALID: Final = "NEW_DATA_NODE_NAME_INVALID"

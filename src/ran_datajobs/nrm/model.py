@@ -7,6 +7,9 @@ generations. Names are those of stage 2 (``NRCellDU``, ``nRPCI``).
 
 Mandatory are the attributes that stage 2 marks M and that clients can set. A class that another class
 contains but that has no entry is open: it accepts any attribute.
+
+The YANG modules of a module set become a :class:`Model` of the same parts, with their own ``roots`` and
+``complete``: operations are validated by either.
 """
 
 from __future__ import annotations
@@ -26,17 +29,21 @@ from ran_datajobs.nrm.faults import MULTIPLICITY, NAME_INVALID, NOT_UNIQUE, VALU
 MAX_STRING: Final = 65_536
 """Maximum length of a string attribute in characters."""
 
+_encode: Final = msgspec.json.Encoder(order="sorted").encode
 _MAX_SHOWN: Final = 60
 _EXACT: Final = 2.0**53
 """Up to this value, a float represents every integer exactly."""
 
-Kind = Literal["integer", "number", "boolean", "string", "enum", "dn", "list", "object"]
+Kind = Literal["integer", "number", "boolean", "string", "enum", "dn", "list", "object", "union", "any"]
+"""Types of values. ``union``: valid for one of ``options``; ``any``: every JSON value is valid."""
 
 
 class Attribute(Struct, frozen=True):
     """Type and constraints of an attribute, list item or field. ``ranges``: inclusive pairs; ``length``: one.
 
-    ``openapi``: its name in the OpenAPI up to 19.1, if different; ``aliases``: all known other spellings.
+    ``pattern``: a Python regular expression for the whole string. ``references``: classes that a ``dn`` may
+    name, any if empty. ``fields`` of an ``object``, none: any. ``openapi``: its name in the OpenAPI up to
+    19.1, if different; ``aliases``: all known other spellings.
     """
 
     type: Kind
@@ -46,6 +53,8 @@ class Attribute(Struct, frozen=True):
     length: tuple[int, int] | None = None
     items: Attribute | None = None
     fields: dict[str, Attribute] = {}
+    options: tuple[Attribute, ...] = ()
+    references: frozenset[str] = frozenset()
     min_items: int = 0
     max_items: int | None = None
     unique: bool = False
@@ -81,8 +90,12 @@ class Attribute(Struct, frozen=True):
 
 
 class ManagedClass(Struct, frozen=True):
-    """A class of managed objects. ``single``: child classes with at most one instance."""
+    """A class of managed objects. ``single``: child classes with at most one instance.
 
+    ``id``: type of the naming attribute, which an RDN has as text; None: any text.
+    """
+
+    id: Attribute | None = None
     children: frozenset[str] = frozenset()
     single: frozenset[str] = frozenset()
     attributes: dict[str, Attribute] = {}
@@ -107,18 +120,30 @@ class _Facts(Struct, frozen=True):
 OPEN_CLASS: Final = ManagedClass(open=True)
 """Used for a class that is contained but not described: it accepts any attribute."""
 
-_ROOTS: Final = frozenset({"SubNetwork", "MeContext", "ManagedElement"})
+ROOTS: Final = frozenset({"SubNetwork", "MeContext", "ManagedElement"})
+"""Classes of objects that can be at the root."""
 
 
 class Model:
     """Classes by stage-2 name.
 
-    If not ``strict``, an unknown class is vendor-specific: open, and contained in any class.
+    If not ``strict``, an unknown class is vendor-specific: open, and contained in any class. ``roots``:
+    classes whose objects can be at the top of what the model describes. ``complete``: mandatory attributes
+    are those of the elements themselves, so that an object without one is refused.
     """
 
-    def __init__(self, classes: Mapping[str, ManagedClass], *, strict: bool = True) -> None:
+    def __init__(
+        self,
+        classes: Mapping[str, ManagedClass],
+        *,
+        strict: bool = True,
+        roots: frozenset[str] = ROOTS,
+        complete: bool = False,
+    ) -> None:
         self._classes = dict(classes)
         self._strict = strict
+        self.roots = roots
+        self.complete = complete
         self._known = {child for each in classes.values() for child in each.children}
 
     def __iter__(self) -> Iterator[str]:
@@ -139,7 +164,7 @@ class Model:
     def contains(self, parent: str, child: str) -> bool:
         """Whether an object of ``parent`` (empty: the root) can contain one of ``child``."""
         if not parent:
-            return child in _ROOTS
+            return child in self.roots
         if self.vendors_own(child) or self.vendors_own(parent):
             return True
         holder = self._classes.get(parent)
@@ -219,13 +244,18 @@ def _enum(attribute: Attribute, value: Any, at: _At) -> Fault | None:
     return Fault(VALUE_INVALID, f"{_shown(value)} is not one of {', '.join(attribute.values)}", at)
 
 
-def _dn(_: Attribute, value: Any, at: _At) -> Fault | None:
+def _dn(attribute: Attribute, value: Any, at: _At) -> Fault | None:
     if type(value) is not str:
         return Fault(VALUE_INVALID, f"{_shown(value)} is not a distinguished name", at)
     try:
-        fdn.parse(value)
+        class_name = fdn.parse(value)[-1][0]
     except InvalidFdn as error:
         return Fault(VALUE_INVALID, f"not a distinguished name: {error}", at)
+    if attribute.references and class_name not in attribute.references:
+        class_name = class_name.partition(".")[0]
+        if class_name.lower() not in {each.lower() for each in attribute.references}:  # OpenAPI: NrCellDu
+            allowed = " or ".join(sorted(attribute.references))
+            return Fault(VALUE_INVALID, f"{_shown(value)} does not name a {allowed}", at, class_name)
     return None
 
 
@@ -240,7 +270,7 @@ def _list(attribute: Attribute, value: Any, at: _At) -> Fault | None:
         for index, item in enumerate(value):
             if fault := attribute.items.fault(item, (*at, index)):
                 return fault
-    if attribute.unique and len(set(value)) < len(value):
+    if attribute.unique and len(set(map(_encode, value))) < len(value):
         return Fault(NOT_UNIQUE, "the values of this list are distinct", at)
     return None
 
@@ -248,6 +278,8 @@ def _list(attribute: Attribute, value: Any, at: _At) -> Fault | None:
 def _object(attribute: Attribute, value: Any, at: _At) -> Fault | None:
     if type(value) is not dict:
         return Fault(VALUE_INVALID, f"{_shown(value)} is not an object", at)
+    if not attribute.fields:
+        return None
     for name, item in value.items():
         field = attribute.fields.get(name)
         if field is None:
@@ -260,6 +292,19 @@ def _object(attribute: Attribute, value: Any, at: _At) -> Fault | None:
     return None
 
 
+def _union(attribute: Attribute, value: Any, at: _At) -> Fault | None:
+    found = None
+    for option in attribute.options:
+        found = option.fault(option.normal(value), at)
+        if found is None:
+            return None
+    return found
+
+
+def _any(_: Attribute, __: Any, ___: _At) -> Fault | None:
+    return None
+
+
 _CHECKS: Final[dict[Kind, Callable[[Attribute, Any, _At], Fault | None]]] = {
     "integer": _integer,
     "number": _number,
@@ -269,11 +314,13 @@ _CHECKS: Final[dict[Kind, Callable[[Attribute, Any, _At], Fault | None]]] = {
     "dn": _dn,
     "list": _list,
     "object": _object,
+    "union": _union,
+    "any": _any,
 }
 
 
 def _shown(value: Any) -> str:
-    text = msgspec.json.encode(value).decode(errors="replace") if not isinstance(value, str) else repr(value)
+    text = _encode(value).decode(errors="replace") if not isinstance(value, str) else repr(value)
     return text if len(text) <= _MAX_SHOWN else text[: _MAX_SHOWN - 3] + "..."
 
 
