@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
@@ -228,6 +228,7 @@ class Reason(enum.StrEnum):
         "MODE_NOT_SUPPORTED"  # the plugin does not honour STOP_ON_ERROR, or does not read by selector
     )
     POLICY_DENIED = "POLICY_DENIED"  # the policy executor did not allow it, or could not be asked
+    CHANGED_SINCE = "CHANGED_SINCE"  # the object is not as the guard of the operation expects it
     CANCELLED = "CANCELLED"  # a cancel came first
     NOT_STARTED = "NOT_STARTED"  # an earlier failure stopped the sub-job, or a denial the job
 
@@ -242,13 +243,31 @@ class Scope(Struct, frozen=True, rename="camel", omit_defaults=True):
     scope_level: int | None = None
 
 
+class ObjectState(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What is expected of a managed object (``expect`` of an operation), or what it was (``before`` of a
+    response). Exactly one of the members is given.
+
+    ``attributes``: the object exists, and its attributes have these values; null is an attribute without a
+    value. ``absent``: it does not exist. ``exists``: it does.
+    """
+
+    attributes: dict[str, Any] | UnsetType = UNSET
+    absent: bool = False
+    exists: bool = False
+
+    @property
+    def is_one(self) -> bool:
+        """False if none of the members is given, or several are."""
+        return (self.attributes is not UNSET) + self.absent + self.exists == 1
+
+
 class Operation(Struct, frozen=True, omit_defaults=True, rename="camel", gc=False):
     """One validated operation of a request.
 
     ``path`` has the code points of the request and ``value`` its JSON tokens: both are sent to the plugin
     unchanged. ``operation_id`` keeps its JSON type (string or integer); :attr:`id_text` is its string. A read
     by ``data_node_selector`` has as path the FDN of an object that is, or contains, all that it selects;
-    ``/`` if there is none.
+    ``/`` if there is none. ``expect``: the guard of a write.
     """
 
     op: Op
@@ -260,6 +279,7 @@ class Operation(Struct, frozen=True, omit_defaults=True, rename="camel", gc=Fals
     filter: str | tuple[str, ...] | UnsetType = UNSET
     scope: Scope | UnsetType = UNSET
     data_node_selector: str | UnsetType = UNSET
+    expect: ObjectState | UnsetType = UNSET
 
     @property
     def id_text(self) -> str:
@@ -311,8 +331,9 @@ class Response(Struct, frozen=True, omit_defaults=True, rename="camel"):
 
     ``status_code``: 0-99 success, 100-199 failure. ``result`` is a read's objects, in the job's
     ``dataAcceptType``. ``reason`` says why an operation did not succeed (a :class:`Reason`, or the plugin's
-    own); :func:`ran_datajobs.reasons.reason_of` derives it if it is empty. Unknown keys of a plugin are
-    dropped, including any echo of private properties.
+    own); :func:`ran_datajobs.reasons.reason_of` derives it if it is empty. ``before``: the
+    :class:`ObjectState` directly before a write. Unknown keys of a plugin are dropped, including any echo of
+    private properties.
     """
 
     operation_id: str | int
@@ -323,6 +344,7 @@ class Response(Struct, frozen=True, omit_defaults=True, rename="camel"):
     state: OperationState | UnsetType = UNSET
     reason: str = ""
     errors: tuple[ErrorDetail, ...] = ()
+    before: Raw | UnsetType = UNSET
 
 
 class OperationCounts(Struct, frozen=True, rename="camel"):

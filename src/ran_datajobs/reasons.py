@@ -104,6 +104,13 @@ OURS: Final = {
         "Read the detail, which has the message of the policy executor, and settle it with who runs that; a "
         "retry asks again, and is safe, because nothing was sent.",
     ),
+    Reason.CHANGED_SINCE: _texts(
+        "The object has changed since",
+        "The operation came with what it expects of the object, and directly before it the object was "
+        "different, so that nothing was changed.",
+        "Look at the object, and decide anew on what it is now; a retry is safe, because it is compared "
+        "again.",
+    ),
     Reason.CANCELLED: _texts(
         "The job was cancelled first",
         "The job was cancelled before the operation was started, so that it changed nothing.",

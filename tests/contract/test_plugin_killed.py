@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import UNSET, Raw, UnsetType
 
 from ran_datajobs.messaging.bus import Message
 from ran_datajobs.model import OperationState, Status
@@ -72,9 +73,12 @@ async def killed_when(started: asyncio.subprocess.Process, condition: object) ->
 
 async def test_writes_are_executed_at_most_once_across_kills(tmp_path: Path, free_port: int) -> None:
     """A plugin that is killed repeatedly during its writes repeats none. At most one batch per kill is
-    UNKNOWN; every other operation was executed exactly once, in order, over all its jobs."""
+    UNKNOWN; every other operation was executed exactly once, in order, over all its jobs, and has its
+    before-image."""
     url = f"http://127.0.0.1:{free_port}"
-    calls = [call_for("seed", writes(150, first=1_000 * number)) for number in range(4)]
+    calls = [
+        call_for("seed", writes(150, first=1_000 * number), before_images=True) for number in range(4)
+    ]
     kills = (1, 160, 390)
     async with PeerHttp() as http:
         plugin = plugins_over(http)(PluginProfile(1, url, "seed"))
@@ -92,11 +96,13 @@ async def test_writes_are_executed_at_most_once_across_kills(tmp_path: Path, fre
                     Status.PARTIALLY_FAILED,
                 }
             states: dict[int, OperationState] = {}
+            images: dict[int, Raw | UnsetType] = {}
             for call, address in zip(calls, addresses, strict=True):
                 result = await plugin.result(address)
                 assert isinstance(result, Responses)
                 assert len(result.responses) == 150, call
                 states |= {int(one.operation_id): OperationState(one.state) for one in result.responses}
+                images |= {int(one.operation_id): one.before for one in result.responses}
     done = executed(tmp_path)
     assert max(Counter(done).values()) == 1, "an operation was executed twice"
     assert done == sorted(done), "the order was lost"
@@ -105,6 +111,9 @@ async def test_writes_are_executed_at_most_once_across_kills(tmp_path: Path, fre
     assert succeeded | unknown == set(states), "nothing may have failed or be left out"
     assert succeeded <= set(done) <= succeeded | unknown
     assert 0 < len(unknown) <= BATCH * len(kills)
+    told = {number for number, image in images.items() if image is not UNSET}
+    assert told == succeeded
+    assert all(f"before {number}".encode() in bytes(images[number]) for number in told)  # type: ignore[arg-type]
 
 
 async def test_a_torn_line_is_a_message_that_was_not_published(tmp_path: Path) -> None:

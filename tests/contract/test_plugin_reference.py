@@ -12,12 +12,22 @@ from typing import Any
 import aiohttp
 import msgspec
 import pytest
-from msgspec import structs
+from msgspec import UNSET, Raw, structs
 
 from ran_datajobs.dmi.bodies import onap_job, seed_job
 from ran_datajobs.dmi.settings import PluginSettings
+from ran_datajobs.dmi.simulated import simulated_elements
 from ran_datajobs.errors import UsageError
-from ran_datajobs.model import MAX_MESSAGE_BYTES, ActivationMode, OperationState, Status
+from ran_datajobs.model import (
+    MAX_MESSAGE_BYTES,
+    ActivationMode,
+    ObjectState,
+    Op,
+    Operation,
+    OperationState,
+    Status,
+)
+from ran_datajobs.nrm.json_patch import MAX_DEPTH
 from ran_datajobs.plugins import wire
 from ran_datajobs.plugins.client import PeerHttp
 from ran_datajobs.plugins.dialects import plugins_over
@@ -33,6 +43,8 @@ from ran_datajobs.plugins.port import (
     Responses,
 )
 from ran_datajobs.plugins.responses import read_outcomes
+from ran_datajobs.simulator import layout
+from ran_datajobs.simulator.network import Network
 from tests.kit.plugin_parts import (
     DEADLINE,
     SECRETS,
@@ -53,6 +65,10 @@ SUCCEEDED, FAILED, NOT_STARTED = (
     OperationState.FAILED,
     OperationState.NOT_STARTED,
 )
+
+
+REMOVE: dict[str, Any] = {"op": "remove", "path": "/A=1", "operationId": "1"}
+DEEP: Any = msgspec.json.decode("[" * MAX_DEPTH + "]" * MAX_DEPTH)
 
 
 def client(http: PeerHttp, url: str, dialect: str) -> DmiPlugin:
@@ -116,6 +132,38 @@ async def test_a_refused_operation_says_why_in_the_words_of_3gpp(tmp_path: Path,
         assert (response.status_code, response.reason) == (108, "TARGET_DATA_NODE_NOT_FOUND")
         assert response.errors[0].bad_data_node == "/SubNetwork=X/Refused=1"
         assert msgspec.json.decode(response.request)["op"] == "replace"
+
+
+async def test_a_create_has_guards_and_asks_for_before_images(tmp_path: Path, dialect: str) -> None:
+    """Whatever the batches: an operation whose guard does not hold is FAILED with CHANGED_SINCE, and executed
+    ones have before."""
+    network = Network(1)
+    elements = simulated_elements(network, network.model, network.actions, network.data_producers())
+    path = f"/{layout.element_key(1)}#/attributes/userLabel"
+    operations = [
+        Operation(Op.ADD, path, "1", Raw(b'"a"'), expect=ObjectState(exists=True)),
+        Operation(Op.ADD, path, "2", Raw(b'"b"'), expect=ObjectState({"userLabel": "a"})),
+        Operation(Op.ADD, path, "3", Raw(b'"c"'), expect=ObjectState({"userLabel": "a"})),
+        Operation(Op.ADD, path, "4", Raw(b'"d"')),
+    ]
+    producer = layout.data_producer_of(1)
+    async with (
+        served_plugin(PluginSettings(tmp_path / "dmi", batch=2), elements.get) as url,
+        PeerHttp() as http,
+    ):
+        plugin = client(http, url, dialect)
+        call = call_for(dialect, operations, data_producer_id=producer, before_images=True)
+        address = address_of(call, await plugin.create(call))
+        assert (await until_terminal(plugin, address))[-1] is Status.PARTIALLY_FAILED
+        result = await plugin.result(address)
+    assert isinstance(result, Responses)
+    assert [(each.state, each.reason) for each in result.responses] == [
+        (SUCCEEDED, ""), (SUCCEEDED, ""), (FAILED, "CHANGED_SINCE"), (SUCCEEDED, ""),
+    ]  # fmt: skip
+    assert result.responses[2].errors[0].detail == 'it is "b", expected was "a"'
+    images = [each.before for each in result.responses]
+    a, b = (Raw(b'{"attributes":{"userLabel":"%b"}}' % label) for label in (b"a", b"b"))
+    assert images[1:] == [a, UNSET, b]
 
 
 async def test_writes_of_one_producer_run_one_at_a_time_in_order_of_arrival(
@@ -381,6 +429,12 @@ async def test_bad_bodies_get_a_problem_that_says_where(
         ({"data": [{"op": "copy", "path": "/A=1", "operationId": "1"}]}, "#/data/0/op"),
         ({"data": [{"op": "remove", "path": 7, "operationId": "1"}]}, "#/data/0/path"),
         ({"data": [{"op": "remove", "operationId": "1"}]}, "#/data/0/path"),
+        ({"data": [REMOVE | {"expect": {}}]}, "#/data/0/expect"),
+        ({"data": [REMOVE | {"expect": {"absent": True, "exists": True}}]}, "#/data/0/expect"),
+        ({"data": [REMOVE | {"expect": {"attributes": {}, "other": 1}}]}, "#/data/0/expect"),
+        ({"data": [REMOVE | {"expect": {"attributes": [1]}}]}, "#/data/0/expect/attributes"),
+        ({"data": [REMOVE | {"expect": {"attributes": {"a": DEEP}}}]}, "#/data/0/expect"),
+        ({"beforeImages": "yes"}, "#/beforeImages"),
     ],
 )
 async def test_every_rule_of_a_create_is_checked(

@@ -34,6 +34,9 @@ from tests.peers.program import free_ports
 from tests.tiers import nightly
 
 PRODUCER, FDN = layout.data_producer_of(1), "/" + layout.element_key(1)
+NOT_CLAIMED = {"guards", "before-images"}
+"""Checks of what a plugin need not have."""
+
 WELL = Script(statuses=("NOT_STARTED", "RUNNING", "FINSHED"), refuses="dmi-check-none")
 
 
@@ -182,8 +185,8 @@ async def test_without_an_object_what_needs_one_is_skipped(tmp_path: Path, free_
         link = ServiceLink(bus, http)
         async with served_plugin(PluginSettings(tmp_path / "dmi"), elements.get, link) as url:
             result = await check(url, "--data-producer", PRODUCER, "--dmi-service-url", bus)
-    assert result.those("skipped") == {"written"}, result.notes
-    assert "--fdn" in result.notes["written"]
+    assert result.those("skipped") == {"written", *NOT_CLAIMED}, result.notes
+    assert all("--fdn" in result.notes[each] for each in ("written", *NOT_CLAIMED))
     assert "the read failed" in result.notes["read-messages"]
     assert result.status == 0
 
@@ -226,7 +229,7 @@ async def test_what_a_plugin_breaks_is_told_and_nothing_else(
     async with plugin.serving() as url:
         result = await check(url, "--data-producer", PRODUCER, "--fdn", FDN)
     assert result.those("fails") == fails, result.notes
-    assert result.those("skipped") == {*skipped, "read-messages"}, result.notes
+    assert result.those("skipped") == {*skipped, *NOT_CLAIMED, "read-messages"}, result.notes
     assert result.status == (1 if fails else 0)
 
 
@@ -263,7 +266,7 @@ async def test_people_get_a_table(tmp_path: Path) -> None:
             result.append([*line[:begin].split(), ""])
         result[-1][-1] += f" {line[begin:end].strip()}"
     assert [[*first, promise.strip()] for *first, promise in result] == [
-        [name, "skipped" if name == "read-messages" else "holds", promise]
+        [name, "skipped" if name in {"read-messages", *NOT_CLAIMED} else "holds", promise]
         for name, (promise, _) in CHECKS.items()
     ]
 

@@ -255,7 +255,9 @@ create trigger refuse before update on sub_job for each row execute function ref
 class BrokenElement(WatchedElement):
     """Returns fewer outcomes than there are operations."""
 
-    async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
+    async def write(
+        self, operations: Sequence[Operation], mode: ActivationMode, *, images: bool = False
+    ) -> Sequence[Outcome]:
         return (await super().write(operations, mode))[1:]
 
 

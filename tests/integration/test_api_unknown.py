@@ -389,12 +389,3 @@ async def test_what_concerns_one_handle_is_a_207(api: Api) -> None:
         "failedUpgradeCmHandles": [],
     }
     assert [row["cm_handle"] for row in await api.rows("select cm_handle from cm_handle")] == ["a"]
-
-
-@changes_nothing
-@pytest.mark.parametrize("promise", ["guards", "beforeImages"])
-async def test_a_promise_that_nothing_would_come_of_is_a_422(unchanged: Api, promise: str) -> None:
-    """The service does not report guards of a plugin that supports them."""
-    answer = await unchanged.post(paths.INVENTORY, {"dmiPlugin": "http://127.0.0.1:9", promise: True})
-    assert (answer.problem["status"], answer.problem["errors"][0]["pointer"]) == (422, f"#/{promise}")
-    assert await unchanged.rows("select 1 from dmi_plugin") == []

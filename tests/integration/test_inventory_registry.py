@@ -206,7 +206,12 @@ async def test_a_handle_has_a_plugin_for_reads_and_another_for_writes(
     assert b.read_plugin is b.write_plugin
     assert all(each.idempotent for each in (a.read_plugin, a.write_plugin, b.write_plugin))
     await register(body(dmiPlugin=READS, selectors=True, operationProperties=False))
-    await register(body(dmiPlugin=WRITES, dmiDialect="onap"))
+    await register(body(dmiPlugin=WRITES, guards=True, beforeImages=True))
+    await register(body(dmiPlugin=WRITES, dmiDialect="onap", beforeImages=False))
+    async with database.connection() as connection:
+        plugins = [await plugin_by_url(connection, url) for url in (READS, WRITES)]
+    promised = [(each.guards, each.before_images) for each in plugins if each is not None]
+    assert promised == [(False, False), (True, False)]
     for owners in (await index.catch_up(), await OwnerIndex(database).catch_up()):
         found = owners.owner_of("ME=1")
         assert found is not None

@@ -41,7 +41,7 @@ def ncmp_error(answer: Answer) -> dict[str, str]:
         ("POST", paths.INVENTORY, b"", "400 BAD_REQUEST"),
         ("POST", paths.INVENTORY, b'{"dmiPlugin": 7}', "400 BAD_REQUEST"),
         ("POST", paths.INVENTORY + "?dryRun=true", b"{}", "400 BAD_REQUEST"),
-        ("POST", paths.INVENTORY, b'{"guards": true}', "422 UNPROCESSABLE_ENTITY"),
+        ("POST", paths.INVENTORY, b'{"guards": "yes"}', "400 BAD_REQUEST"),
         ("DELETE", paths.INVENTORY, None, "405 METHOD_NOT_ALLOWED"),
         ("GET", "/ncmp/v1/nothing", None, "404 NOT_FOUND"),
         ("GET", "/ncmpInventory/v9/ch", None, "404 NOT_FOUND"),

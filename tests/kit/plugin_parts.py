@@ -24,6 +24,7 @@ from ran_datajobs.messaging.bus import Message
 from ran_datajobs.model import (
     ActivationMode,
     ErrorDetail,
+    ObjectState,
     Op,
     Operation,
     OperationState,
@@ -59,7 +60,9 @@ class WatchedElement:
         self.waiting = asyncio.Event()
         self._log = log
 
-    async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
+    async def write(
+        self, operations: Sequence[Operation], mode: ActivationMode, *, images: bool = False
+    ) -> Sequence[Outcome]:
         outcomes: list[Outcome] = []
         failed = False
         for operation in operations:
@@ -71,7 +74,9 @@ class WatchedElement:
             self._note(operation)
             failed = "Refused" in operation.path
             outcomes.append(
-                Outcome(OperationState.FAILED, (REFUSED,)) if failed else Outcome(OperationState.SUCCEEDED)
+                Outcome(OperationState.FAILED, (REFUSED,))
+                if failed
+                else Outcome(OperationState.SUCCEEDED, before=image_before(operation) if images else None)
             )
         return outcomes
 
@@ -93,6 +98,11 @@ class WatchedElement:
                 log.write(f"{operation.operation_id}\n".encode())
                 log.flush()
                 os.fsync(log.fileno())
+
+
+def image_before(operation: Operation) -> ObjectState:
+    """The before-image that a :class:`WatchedElement` tells."""
+    return ObjectState({"userLabel": f"before {operation.operation_id}"})
 
 
 def flat_object(number: int, size: int) -> dict[str, Any]:
@@ -186,6 +196,7 @@ def call_for(
     sub_job_id: str | None = None,
     job_id: str | None = None,
     accept_type: str = wire.TREE_FLAT,
+    before_images: bool = False,
 ) -> CreateCall:
     spoken = wire.Dialect(dialect)
     return CreateCall(
@@ -198,6 +209,7 @@ def call_for(
         activation_mode=mode,
         is_read=operations[0].op is Op.READ,
         operations=msgspec.json.encode([_sent(spoken, one) for one in operations]),
+        before_images=before_images,
     )
 
 

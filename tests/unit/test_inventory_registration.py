@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ran_datajobs.errors import InvalidRequest, UnsupportedRequest
+from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.inventory.addresses import AddressRefused, checked
 from ran_datajobs.inventory.registration import read_registration
 
@@ -123,14 +123,14 @@ def test_white_space_around_a_property_is_no_part_of_it() -> None:
     assert handle.cm_handle_properties == {"n": "1.50", "b": "true"}
 
 
-def test_a_promise_that_is_not_offered_yet_is_refused() -> None:
-    """Otherwise a plugin would rely on guards that the service does not use. null is accepted; false is a
-    request, and refused."""
-    for key in ("guards", "beforeImages"):
-        for asked in (True, False, "x"):
-            with pytest.raises(UnsupportedRequest, match=key):
-                read_registration(json.dumps({"dmiPlugin": "http://dmi", key: asked}).encode())
-        read_registration(json.dumps({"dmiPlugin": "http://dmi", key: None}).encode())
+def test_guards_and_before_images_are_promised_or_not() -> None:
+    """null leaves what is registered; what is no boolean is refused."""
+    for key, field in (("guards", "guards"), ("beforeImages", "before_images")):
+        for promise in (True, False, None):
+            body = json.dumps({"dmiPlugin": "http://dmi", key: promise}).encode()
+            assert getattr(read_registration(body), field) is promise
+        refusal = refused(b'{"dmiPlugin": "http://dmi", "%s": "x"}' % key.encode())
+        assert [where for where, _ in refusal.problems] == [f"#/{key}"]
 
 
 @given(st.binary(max_size=100))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ran_datajobs.model import OperationState, Response
-from ran_datajobs.plugins.port import Entry, Responses, UnreadableBody, UnrecognisedResult
+from ran_datajobs.nrm.json_patch import MAX_DEPTH
+from ran_datajobs.plugins.port import MAX_IMAGE, Entry, Responses, UnreadableBody, UnrecognisedResult
 from ran_datajobs.plugins.responses import (
     MAX_ERRORS,
     MAX_TEXT,
@@ -319,6 +322,16 @@ ODD: dict[str, dict[str, Any]] = {
     '"result":17': {},
     '"reason":108': {"reason": "108"},
     '"reason":[]': {},
+    '"before":{"absent":true}': {"before": {"absent": True}},
+    '"before":{"attributes":{"state":"FAILED","b":null},"privateProperties":{"user":"hush"}}': {
+        "before": {"attributes": {"state": "FAILED", "b": None}}
+    },
+    '"before":{"absent":true},"before":{"exists":true}': {},
+    '"before":{"absent":true,"exists":true}': {},
+    '"before":{"attributes":[1]}': {},
+    '"before":{}': {},
+    '"before":null': {},
+    '"before":7': {},
 }  # fmt: skip
 
 
@@ -409,10 +422,20 @@ def test_any_bytes_are_read(body: bytes) -> None:
     read_outcomes(b'{"responses":[' + body + b"]}", is_read=False)
 
 
+@pytest.mark.parametrize(
+    "value", [json.dumps("x" * MAX_IMAGE), "[" * MAX_DEPTH + "]" * MAX_DEPTH], ids=["large", "deep"]
+)
+def test_a_before_image_is_bounded(value: str) -> None:
+    """One that is too large, or nested too deeply, is dropped, and the outcome stays."""
+    found = outcome(entry(f'"operationId":"1","statusCode":0,"before":{{"attributes":{{"a":{value}}}}}'))
+    assert (found.state, found.before) == (OperationState.SUCCEEDED, UNSET)
+
+
 def test_a_usual_body_is_read_in_the_same_way_as_any_other() -> None:
     """The fast path for the usual spelling gives the same result as the exact one."""
     usual = [
         {"operationId": "1", "statusCode": 0, "statusMessage": "ok", "request": {"op": "add", "path": "/A"}},
+        {"operationId": "6", "statusCode": 0, "before": {"attributes": {"a": [1.5]}, "user": "hush"}},
         {"operationId": 2, "statusCode": 108, "state": "NOT_STARTED", "errors": [{"type": "T"}]},
         {"operationId": "3", "state": "SUCCEEDED", "result": [{"id": "1"}]},
         {"operationId": "4", "statusCode": 0, "state": "FAILED"},

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Raw, UnsetType
 
 from ran_datajobs.api import paths
-from ran_datajobs.model import ActivationMode, Op, Operation, Scope, ScopeType
+from ran_datajobs.model import ActivationMode, ObjectState, Op, Operation, Scope, ScopeType
 from ran_datajobs.plugins import wire
 from ran_datajobs.plugins.port import CreateCall
 
@@ -26,6 +26,9 @@ write_operations = st.builds(
     path=names,
     operation_id=words | st.integers(),
     value=st.sampled_from([Raw(b"1.0"), Raw(b'{"a": [1,2 ]}'), Raw(b"null"), Raw(b'"\\u00e9"')]),
+    expect=st.sampled_from(
+        [None, ObjectState(absent=True), ObjectState(exists=True), ObjectState({"a": [1.5], "b": None})]
+    ),
 )
 read_operations = st.builds(
     wire.SeedOperation,
@@ -121,6 +124,10 @@ def test_a_create_body_holds_the_operations_byte_by_byte(dialect: str, id_key: s
         "activationMode": "STOP_ON_ERROR",
         "data": msgspec.json.decode(operations),
     }
+    with_images = wire.create_body(
+        wire.Dialect(dialect), msgspec.structs.replace(call, before_images=True)
+    )
+    assert msgspec.json.decode(with_images)["beforeImages"] is True
 
 
 @given(names, names, names)

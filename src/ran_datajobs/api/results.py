@@ -41,7 +41,7 @@ from ran_datajobs.store import jobs, results
 from ran_datajobs.store.jobs import JobRow
 
 _FIELDS: Final = OperationOutcome.__struct_encode_fields__
-_COLUMNS: Final = tuple(name for name in _FIELDS if name not in ("dataNodeSelector", "value"))
+_COLUMNS: Final = tuple(name for name in _FIELDS if name not in ("dataNodeSelector", "value", "before"))
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """Prefixes of cells that a spreadsheet evaluates as formulas (CSV injection)."""
 
@@ -163,7 +163,9 @@ async def list_outcomes(
     """Every operation of a data job that has an outcome, with its outcome.
 
     Pending operations are omitted; the job has their count. A read of several data producers has an outcome
-    for each of them. `value` is the value in the request.
+    for each of them. `value` is the value in the request, `before` the object directly before a write, from
+    a plugin that is registered with `beforeImages`: `{"attributes": {...}}` with those that the operation
+    names, null for one without a value, or `{"absent": true}`.
     """
     wanted = Wanted(
         frozenset(states or ()), frozenset(reasons or ()), frozenset(producers or ()), _key_of(below)
@@ -206,7 +208,7 @@ async def _streamed(
     if row.type is JobType.READ:
         columns += ("dataNodeSelector",)
     elif with_values:
-        columns += ("value",)
+        columns += ("value", "before")
     return Stream(_WRITERS[media_type](outcomes, columns), media_type=media_type)
 
 
@@ -281,6 +283,7 @@ def outcome_of(response: model.Response, producer: str | None, values: Values) -
         data_producer_id=producer,
         data_node_selector=asked.data_node_selector,
         value=values.get(str(response.operation_id), UNSET),
+        before=response.before,
     )
 
 

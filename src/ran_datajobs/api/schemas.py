@@ -136,13 +136,14 @@ class Failure(Struct, frozen=True, rename="camel"):
 
 class OperationOutcome(Failure, frozen=True, rename="camel"):
     """An operation with its outcome. ``reason`` and ``detail`` are empty if it succeeded. ``value``: for a
-    write, the value in the request.
+    write, the value in the request. ``before``: the object directly before a write, if the plugin tells it.
 
     ``data_producer_id`` is null if no data producer received it.
     """
 
     reason: str
     value: Raw | UnsetType = UNSET
+    before: Raw | UnsetType = UNSET
 
 
 class OutcomeList(Struct, frozen=True):

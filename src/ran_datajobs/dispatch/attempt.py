@@ -77,6 +77,7 @@ class Attempt:
             is_read=self.is_read,
             operations=operations,
             dialect=sub_job.dialect,
+            before_images=sub_job.before_images and not self.is_read,
             may_be_sent=may_be_sent,
         )
 
@@ -91,4 +92,5 @@ class Attempt:
             sub_job.destination or sub_job.results_bucket,
             self.is_read,
             sub_job.operations,
+            before_images=sub_job.before_images,
         )

@@ -13,8 +13,8 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from ran_datajobs.dmi.jobs import NewJob
 from ran_datajobs.errors import InvalidFdn, InvalidRequest, InvalidSelector
 from ran_datajobs.http.json_body import NESTED_TOO_DEEPLY, fault_of, got, malformed
-from ran_datajobs.model import Op, Operation
-from ran_datajobs.nrm import fdn
+from ran_datajobs.model import ObjectState, Op, Operation
+from ran_datajobs.nrm import fdn, json_patch
 from ran_datajobs.nrm.selectors import Selectors, parse
 from ran_datajobs.plugins.wire import (
     ACCEPT_TYPES,
@@ -106,6 +106,7 @@ def _new_job(
         len(operations),
         msgspec.json.encode(operations),
         _fingerprint(request_id, destination, body),
+        create.before_images,
     )
 
 
@@ -158,12 +159,23 @@ def _operation_problems(place: int, operation: Operation) -> Iterator[Problem]:
         yield f"#/data/{place}/value", f"is needed by {operation.op.value!r}"
     if operation.op not in _WITH_VALUE and has_value:
         yield f"#/data/{place}/value", f"does not belong to {operation.op.value!r}: take it out"
+    if isinstance(operation.expect, ObjectState):
+        yield from _guard_problems(place, operation, operation.expect)
     if isinstance(operation.data_node_selector, str):
         yield from _selector_problems(place, operation, operation.data_node_selector)
     if not isinstance(operation.scope, UnsetType):
         level = operation.scope.scope_level
         if level is not None and level < 0:
             yield f"#/data/{place}/scope/scopeLevel", f"must be at least 0; it is {level}"
+
+
+def _guard_problems(place: int, operation: Operation, expect: ObjectState) -> Iterator[Problem]:
+    if operation.op is Op.READ:
+        yield f"#/data/{place}/expect", "does not belong to 'read': take it out"
+    elif not expect.is_one:
+        yield f"#/data/{place}/expect", "must have attributes, or absent: true, or exists: true; one of them"
+    elif json_patch.too_deep(expect.attributes):
+        yield f"#/data/{place}/expect", f"is nested more than {json_patch.MAX_DEPTH} deep"
 
 
 def _selector_problems(place: int, operation: Operation, selector: str) -> Iterator[Problem]:

@@ -12,14 +12,23 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from ran_datajobs.model import ActivationMode, ErrorDetail, Operation, OperationState
+from ran_datajobs.model import ActivationMode, ErrorDetail, ObjectState, Operation, OperationState, Reason
 
 
 class Outcome(Struct, frozen=True, gc=False):
-    """Outcome of one write operation."""
+    """Outcome of one write operation. ``reason``: its reason, if no reason of the errors says it. ``before``:
+    the object directly before the operation, if it was executed or may have been; None: not asked for, or not
+    known."""
 
     state: OperationState
     errors: tuple[ErrorDetail, ...] = ()
+    reason: str = ""
+    before: ObjectState | None = None
+
+
+def changed_since(error: ErrorDetail) -> Outcome:
+    """The outcome of an operation whose guard does not hold: it changed nothing."""
+    return Outcome(OperationState.FAILED, (error,), Reason.CHANGED_SINCE)
 
 
 class ReadChunk(Struct, frozen=True):
@@ -35,9 +44,16 @@ class ReadChunk(Struct, frozen=True):
 class Element(Protocol):
     """Executes the operations of one data producer."""
 
-    async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
+    async def write(
+        self, operations: Sequence[Operation], mode: ActivationMode, *, images: bool = False
+    ) -> Sequence[Outcome]:
         """Execute in order and return one outcome per operation, in the same order. Under STOP_ON_ERROR the
-        operations after the first failure are NOT_STARTED."""
+        operations after the first failure are NOT_STARTED.
+
+        An operation with ``expect`` is executed only if its object is as expected at its turn, else it is
+        FAILED with CHANGED_SINCE; no other write through this element comes between. ``images``: with
+        before-images.
+        """
         ...
 
     def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:

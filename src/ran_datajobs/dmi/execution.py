@@ -20,7 +20,14 @@ from msgspec import structs
 from ran_datajobs.dmi.element import Element, Outcome
 from ran_datajobs.dmi.journal import Executed, Executing, Journal
 from ran_datajobs.dmi.messages import MessageCutter, render_of
-from ran_datajobs.dmi.outcomes import NOT_STARTED, broken_element, encode_ids, encode_members, uncertain
+from ran_datajobs.dmi.outcomes import (
+    NOT_STARTED,
+    broken_element,
+    encode_ids,
+    encode_members,
+    room_for_image,
+    uncertain,
+)
 from ran_datajobs.dmi.publisher import Publisher
 from ran_datajobs.dmi.records import AcceptedJob, JobState, ended, running, undeliverable
 from ran_datajobs.dmi.settings import PluginSettings
@@ -93,7 +100,7 @@ class Executor:
                 await self._withdraw(standing)
                 continue
             outcomes = await self._written(state.job, element, batch)
-            executed = [Executed(first, encode_members(batch, outcomes))]
+            executed = [Executed(first, encode_members(batch, outcomes, room_for_image(len(operations))))]
             standing.state = _counted(standing.state, outcomes, end)
         if executed:
             await self._record(standing, executed)
@@ -158,7 +165,7 @@ class Executor:
     ) -> Sequence[Outcome]:
         """Outcomes of the element. If it raises or returns a wrong number, the whole batch is UNKNOWN."""
         try:
-            outcomes = await element.write(batch, job.activation_mode)
+            outcomes = await element.write(batch, job.activation_mode, images=job.before_images)
             if len(outcomes) == len(batch):
                 return outcomes
             cause = f"{len(outcomes)} outcomes of {len(batch)} operations"

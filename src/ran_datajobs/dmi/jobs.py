@@ -49,6 +49,7 @@ class NewJob(Struct, frozen=True):
     total: int
     operations: bytes
     fingerprint: bytes
+    before_images: bool = False
 
 
 class Taken(Struct, frozen=True):
@@ -158,6 +159,7 @@ class PluginJobs:
             new.is_read,
             new.total,
             time.time(),
+            new.before_images,
         )
         match await self._journal.accept(job, new.fingerprint, new.operations):
             case Accepted():

@@ -15,7 +15,11 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from ran_datajobs.dmi.element import Outcome
 from ran_datajobs.model import ErrorDetail, Operation, OperationState, Reason, Response
 from ran_datajobs.nrm.faults import no_answer, node_of
+from ran_datajobs.plugins.port import IMAGE_BYTES, MAX_IMAGE
 from ran_datajobs.reasons import with_reason
+
+IMAGES: Final = 32 * 1024 * 1024
+"""Size in bytes that the before-images of a job may have together, if that is more than IMAGE_BYTES each."""
 
 APPLIED: Final = 0
 CANNOT_READ: Final = 103
@@ -51,19 +55,31 @@ def request_of(operation: Operation) -> Raw:
     return Raw(_ENCODER.encode(_Request(operation.op, operation.path, operation.data_node_selector)))
 
 
-def response_of(operation: Operation, outcome: Outcome) -> Response:
-    """The response to a write."""
+def room_for_image(operations: int) -> int:
+    """Maximum size in bytes of a before-image in a job of so many operations: all together, they fit into a
+    result that NCMP takes."""
+    return min(MAX_IMAGE, max(IMAGE_BYTES, IMAGES // operations))
+
+
+def response_of(operation: Operation, outcome: Outcome, room: int = MAX_IMAGE) -> Response:
+    """The response to a write, without its before-image if this has more than ``room`` bytes."""
+    before = _image(outcome, room)
     match outcome.state:
         case OperationState.SUCCEEDED:
             return Response(
-                operation.operation_id, APPLIED, "applied", request_of(operation), state=outcome.state
+                operation.operation_id,
+                APPLIED,
+                "applied",
+                request_of(operation),
+                state=outcome.state,
+                before=before,
             )
         case OperationState.NOT_STARTED:
             message, reason = "not started", Reason.NOT_STARTED.value
         case OperationState.UNKNOWN:
             message, reason = _message(outcome), Reason.OUTCOME_UNKNOWN.value
         case OperationState.FAILED:
-            message, reason = _message(outcome), ""
+            message, reason = _message(outcome), outcome.reason
     response = Response(
         operation.operation_id,
         UNKNOWN_ERROR,
@@ -72,6 +88,7 @@ def response_of(operation: Operation, outcome: Outcome) -> Response:
         state=outcome.state,
         reason=reason,
         errors=outcome.errors,
+        before=before,
     )
     return with_reason(response, outcome.state)
 
@@ -84,10 +101,13 @@ def message_of(errors: Sequence[ErrorDetail]) -> str:
     return first.title or first.detail or first.reason or first.type
 
 
-def encode_members(operations: Sequence[Operation], outcomes: Sequence[Outcome]) -> bytes:
-    """The responses to ``operations`` as comma-separated JSON, in order."""
+def encode_members(
+    operations: Sequence[Operation], outcomes: Sequence[Outcome], room: int = MAX_IMAGE
+) -> bytes:
+    """The responses to ``operations`` as comma-separated JSON, in order; ``room`` as for a single one."""
     responses = [
-        response_of(operation, outcome) for operation, outcome in zip(operations, outcomes, strict=True)
+        response_of(operation, outcome, room)
+        for operation, outcome in zip(operations, outcomes, strict=True)
     ]
     return _ENCODER.encode(responses)[1:-1]
 
@@ -95,6 +115,13 @@ def encode_members(operations: Sequence[Operation], outcomes: Sequence[Outcome])
 def encode_ids(operations: Sequence[Operation]) -> bytes:
     """The ids of ``operations`` as a JSON array."""
     return _ENCODER.encode([operation.operation_id for operation in operations])
+
+
+def _image(outcome: Outcome, room: int) -> Raw | UnsetType:
+    if outcome.before is None:
+        return UNSET
+    image = Raw(_ENCODER.encode(outcome.before))
+    return image if len(image) <= room else UNSET
 
 
 def _message(outcome: Outcome) -> str:

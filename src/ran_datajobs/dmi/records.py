@@ -13,8 +13,9 @@ class AcceptedJob(Struct, frozen=True):
     """An accepted request; immutable.
 
     ``job_id`` is the data-producer-job id. ``sub_job_id`` is the ``Idempotency-Key``, empty when none was
-    given. ``created_at`` is seconds since 1970. Private properties are not part of it: the decoder of the
-    body drops them, so that no answer, file or log can contain them.
+    given. ``created_at`` is seconds since 1970. ``before_images``: the responses to a write are to have them.
+    Private properties are not part of it: the decoder of the body drops them, so that no answer, file or log
+    can contain them.
     """
 
     job_id: str
@@ -27,6 +28,7 @@ class AcceptedJob(Struct, frozen=True):
     is_read: bool
     total: int
     created_at: float
+    before_images: bool = False
 
 
 class JobState(Struct, frozen=True):

@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequen
 from itertools import islice
 from typing import Final, assert_never
 
-from ran_datajobs.dmi.element import Outcome, ReadChunk
+from ran_datajobs.dmi.element import Outcome, ReadChunk, changed_since
 from ran_datajobs.errors import InvalidFdn, InvalidFilter, InvalidSelector
-from ran_datajobs.model import ActivationMode, ErrorDetail, Operation, OperationState
-from ran_datajobs.nrm import faults, fdn
+from ran_datajobs.model import ActivationMode, ErrorDetail, ObjectState, Operation, OperationState
+from ran_datajobs.nrm import faults, fdn, guards
 from ran_datajobs.nrm.model import Model
 from ran_datajobs.nrm.names import class_of
-from ran_datajobs.nrm.patch import Actions, Rejected, read_patch
+from ran_datajobs.nrm.patch import Actions, Patch, Rejected, read_patch
 from ran_datajobs.nrm.select import FlatObject, Selection, flat_objects, picks, selection_of
 from ran_datajobs.nrm.selectors import EVERYTHING, Selectors, parse
 from ran_datajobs.nrm.tree import Objects
@@ -32,7 +32,6 @@ CHUNK: Final = 200
 WRITES_AT_ONCE: Final = 50
 """Number of operations after which a write yields to the event loop."""
 
-_SUCCEEDED: Final = Outcome(OperationState.SUCCEEDED)
 _NOT_STARTED: Final = Outcome(OperationState.NOT_STARTED)
 _CLOSED: Final = "The element closed the connection"
 
@@ -44,13 +43,15 @@ class SimulatedElement:
         self._view = view
         self._elements = elements
 
-    async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
+    async def write(
+        self, operations: Sequence[Operation], mode: ActivationMode, *, images: bool = False
+    ) -> Sequence[Outcome]:
         """Execute in order, each operation as a separate document; a refused one changes nothing."""
         outcomes: list[Outcome] = []
         for number, operation in enumerate(operations, 1):
-            outcome = await self._write_one(operation)
+            outcome = await self._write_one(operation, images)
             outcomes.append(outcome)
-            if outcome is not _SUCCEEDED and mode is ActivationMode.STOP_ON_ERROR:
+            if outcome.state is not OperationState.SUCCEEDED and mode is ActivationMode.STOP_ON_ERROR:
                 break
             if number % WRITES_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -67,23 +68,24 @@ class SimulatedElement:
             await asyncio.sleep(0)
         yield ReadChunk(objects, last=True)
 
-    async def _write_one(self, operation: Operation) -> Outcome:
+    async def _write_one(self, operation: Operation, images: bool) -> Outcome:
         patch = read_patch(operation.op, operation.path, operation.value)
         if isinstance(patch, ErrorDetail):
             return _failed(patch)
         if not self._view.owns(patch.key):
             return _failed(faults.object_not_found(patch.key))
-        answer = await self._elements.write((patch,), self._view)
+        look = _LookBefore(self._view, patch, operation, images)
+        answer = await self._elements.write((patch,), self._view, look)
         match answer:
             case Done():
-                return _SUCCEEDED
+                return Outcome(OperationState.SUCCEEDED, before=look.before)
+            case Rejected(error=error) if error is look.changed:
+                return changed_since(error)
             case Rejected():
                 return _failed(answer.error)
             case Dropped():
-                return Outcome(
-                    OperationState.UNKNOWN,
-                    (faults.no_answer(faults.node(patch.key, patch.pointer), _CLOSED),),
-                )
+                error = faults.no_answer(faults.node(patch.key, patch.pointer), _CLOSED)
+                return Outcome(OperationState.UNKNOWN, (error,), before=look.before)
             case _:
                 assert_never(answer)
 
@@ -112,6 +114,29 @@ class SimulatedElement:
                 return faults.no_answer(faults.node(base), _CLOSED)
             case _:
                 assert_never(answer)
+
+
+class _LookBefore:
+    """Compares an object with the guard of its operation and keeps its before-image. To be called directly
+    before the change: returns the error of a guard that does not hold."""
+
+    def __init__(self, objects: Objects, patch: Patch, operation: Operation, images: bool) -> None:
+        self._objects = objects
+        self._patch = patch
+        self._expect = operation.expect
+        self._images = images
+        self.before: ObjectState | None = None
+        self.changed: ErrorDetail | None = None
+
+    def __call__(self) -> ErrorDetail | None:
+        patch = self._patch
+        if self._images or isinstance(self._expect, ObjectState):
+            attributes = self._objects.attributes(patch.key)
+            if isinstance(self._expect, ObjectState):
+                self.changed = guards.changed_since(self._expect, patch.key, attributes)
+            if self._images:
+                self.before = guards.image_of(patch.op, patch.pointer, patch.value, attributes)
+        return self.changed
 
 
 def simulated_elements(

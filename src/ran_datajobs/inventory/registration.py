@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from ran_datajobs.errors import InvalidFdn, InvalidRequest, UnsupportedRequest
+from ran_datajobs.errors import InvalidFdn, InvalidRequest
 from ran_datajobs.http.json_body import TYPED_STEPS, decoded, malformed
 from ran_datajobs.nrm import fdn
 from ran_datajobs.store.inventory import HandleRow
@@ -49,7 +49,6 @@ project's."""
 _HANDLE_ID: Final = re.compile(r"[\w-]+")
 
 _Seconds = Annotated[float, Meta(gt=0, le=7 * 24 * 3600)]
-_NotOffered = Annotated[Any, Meta(description="Not offered yet: 422.")]
 _Slots = Annotated[int, Meta(ge=1, le=1000)]
 Properties = Annotated[
     dict[str, str | None],
@@ -96,7 +95,7 @@ class Registration(Struct, frozen=True, rename="camel"):
     """A DMI plugin and the changes to its CM handles: removed first, then created, updated, upgraded.
 
     The fields from ``dialect`` on are this project's and apply to each plugin in :attr:`plugins`; None keeps
-    the registered value. The last two are not supported yet.
+    the registered value.
     """
 
     dmi_plugin: str | None = None
@@ -117,8 +116,8 @@ class Registration(Struct, frozen=True, rename="camel"):
     bulk_cancel: bool | None = None
     selectors: bool | None = None
     operation_properties: bool | None = None
-    guards: _NotOffered = None
-    before_images: _NotOffered = None
+    guards: bool | None = None
+    before_images: bool | None = None
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -208,17 +207,12 @@ _NAMES: Final = {
 def read_registration(body: bytes) -> Registration:
     """Decode a registration. A property that is a number, true or false becomes its JSON text, as in ONAP.
 
-    Raises InvalidRequest, with a pointer, for a wrong shape or type, UnsupportedRequest for unsupported
-    fields.
+    Raises InvalidRequest, with a pointer, for a wrong shape or type.
     """
     registration = _decoded(body)
     if registration.created_cm_handles and not all(registration.plugins):
         detail = "is missing: the address of the plugin that the created handles belong to"
         raise InvalidRequest(f"#/dmiPlugin: {detail}", (("#/dmiPlugin", detail),))
-    for key, asked in (("guards", registration.guards), ("beforeImages", registration.before_images)):
-        if asked is not None:
-            detail = f"{key} is not offered yet: take it out, nothing would come of it"
-            raise UnsupportedRequest(detail, ((f"#/{key}", detail),))
     return registration
 
 

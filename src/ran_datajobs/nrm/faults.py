@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from ran_datajobs import reasons
 from ran_datajobs.errors import InvalidFdn
-from ran_datajobs.model import ErrorDetail, Op, Operation
+from ran_datajobs.model import ErrorDetail, Op, Operation, Reason
 from ran_datajobs.nrm import fdn
 
 _SCHEMA: Final = "SCHEMA_VALIDATION_ERROR"
@@ -190,6 +190,13 @@ def different(key: str, pointer: tuple[str | int, ...]) -> ErrorDetail:
     """A test found another value than expected."""
     return ErrorDetail(
         _APPLICATION, node(key, pointer), "OTHER", "The test failed", "the attribute has another value"
+    )
+
+
+def changed(key: str, pointer: tuple[str | int, ...] | None, detail: str) -> ErrorDetail:
+    """The object is not as the guard of the operation expects it."""
+    return ErrorDetail(
+        _APPLICATION, node(key, pointer), "OTHER", reasons.explanation_of(Reason.CHANGED_SINCE).title, detail
     )
 
 

@@ -76,7 +76,8 @@ def accepted_operations(lists: Iterable[bytes]) -> Iterator[list[SeedOperation]]
 
 
 def _needs_care(lines: Sequence[SeedOperation], accepted: bool) -> bool:
-    """True when a write has a key of a read, or a line has CM handle data, or nothing that names its object.
+    """True when a write has a key of a read, or a line has CM handle data or a guard, or nothing that names
+    its object.
 
     Unless ``accepted``, also when a scope has the default type: it is always encoded, and could make up for a
     doubled key in a comparison of lengths.
@@ -86,6 +87,7 @@ def _needs_care(lines: Sequence[SeedOperation], accepted: bool) -> bool:
         or (not line.path and line.data_node_selector is None)
         or line.module_set_tag is not None
         or line.private_properties is not UNSET
+        or line.expect is not None
         or not (accepted or line.scope is None or line.scope.scope_type is not ScopeType.BASE_ONLY)
         for line in lines
         if not line.path
@@ -95,6 +97,7 @@ def _needs_care(lines: Sequence[SeedOperation], accepted: bool) -> bool:
         or line.scope is not None
         or line.module_set_tag is not None
         or line.private_properties is not UNSET
+        or line.expect is not None
     )
 
 

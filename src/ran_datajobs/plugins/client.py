@@ -21,6 +21,7 @@ from msgspec import Struct
 from yarl import URL
 
 from ran_datajobs.http.open_files import for_peers
+from ran_datajobs.plugins.port import IMAGE_BYTES
 
 MIB: Final = 1024 * 1024
 _WHOLE_UP_TO: Final = 512 * 1024
@@ -52,8 +53,9 @@ def most_questions() -> int:
 class HttpBounds(Struct, frozen=True):
     """Bounds of the exchanges of one :class:`PeerHttp`. Times in seconds, sizes in bytes.
 
-    A result may have ``result_bytes``, or ``operation_bytes`` for each of its operations if that is more. A
-    header line of an answer has at most ``header_bytes``, and an answer at most ``headers`` such lines.
+    A result may have ``result_bytes``, or ``operation_bytes`` for each of its operations if that is more, and
+    ``image_bytes`` more for each if it has before-images. A header line of an answer has at most
+    ``header_bytes``, and an answer at most ``headers`` such lines.
 
     ``idle``: how long an unused connection is kept. It is shorter than the keep-alive timeout of most servers
     (5 s and more), so that a create rarely uses a connection that is being closed.
@@ -65,6 +67,7 @@ class HttpBounds(Struct, frozen=True):
     answer_bytes: int = MIB
     result_bytes: int = 64 * MIB
     operation_bytes: int = 1024
+    image_bytes: int = IMAGE_BYTES
     header_bytes: int = 128 * 1024
     headers: int = 256
     per_host: int = 64
@@ -160,16 +163,18 @@ class PeerHttp:
         headers: Mapping[str, str] | None = None,
         result: bool = False,
         operations: int = 0,
+        images: bool = False,
         patience: float | None = None,
     ) -> Exchange:
         """Send one request and read its whole answer.
 
         ``url`` is percent-encoded and is sent unchanged. ``result`` selects the larger bounds, whose size
-        grows with ``operations``, their number in the result. ``patience``: read timeout in seconds, until
-        the answer begins and between its bytes.
+        grows with ``operations``, their number in the result, and with ``images``, if they have
+        before-images. ``patience``: read timeout in seconds, until the answer begins and between its bytes.
         """
         bounds = self.bounds
-        of_result = max(bounds.result_bytes, operations * bounds.operation_bytes)
+        of_each = bounds.operation_bytes + (bounds.image_bytes if images else 0)
+        of_result = max(bounds.result_bytes, operations * of_each)
         limit = of_result if result else bounds.answer_bytes
         total = bounds.result_total if result else bounds.total
         return await self._exchanged(method, url, body, headers, (total, patience), limit, _bounded)

@@ -146,7 +146,12 @@ class HttpPlugin:
     async def result(self, address: JobAddress) -> ResultAnswer:
         url = self._of(_RESULT, address, {wire.DESTINATION: address.destination})
         exchange = await self._call(
-            "GET", url, result=True, operations=address.operations, patience=address.patience
+            "GET",
+            url,
+            result=True,
+            operations=address.operations,
+            images=address.before_images,
+            patience=address.patience,
         )
         return self._explained(await read_result(exchange, address.is_read), exchange)
 

@@ -18,6 +18,13 @@ AUTO: Final = "auto"
 """The dialect of a plugin whose dialect is to be found out."""
 
 
+IMAGE_BYTES: Final = 4 * 1024
+"""Size in bytes that each before-image of a job may have, whatever the number of its operations."""
+
+MAX_IMAGE: Final = 256 * 1024
+"""Maximum size in bytes of a before-image."""
+
+
 class PluginProfile(Struct, frozen=True):
     """The inventory's data of one DMI plugin.
 
@@ -48,6 +55,8 @@ class CreateCall(Struct, frozen=True):
     """One sub-job to start. ``operations`` is the JSON array that goes into ``data``, already encoded in the
     ``dialect``; empty: in the plugin's.
 
+    ``before_images``: the plugin brings before-images, and is to do so.
+
     ``may_be_sent`` is asked before the create is sent once more in another dialect or with another media
     type: False when the caller is no longer allowed to send it.
     """
@@ -62,13 +71,15 @@ class CreateCall(Struct, frozen=True):
     is_read: bool
     operations: bytes
     dialect: str = ""
+    before_images: bool = False
     may_be_sent: Callable[[], bool] = lambda: True
 
 
 class JobAddress(Struct, frozen=True):
     """Address of one data-producer job at its plugin.
 
-    ``operations``: their number in the sub-job, if known; the size limit of the result grows with it.
+    ``operations``: their number in the sub-job, if known; the size limit of the result grows with it, and
+    more with ``before_images``.
     ``patience``: read timeout of a fetch of the result in seconds, if there is one.
     """
 
@@ -79,6 +90,7 @@ class JobAddress(Struct, frozen=True):
     is_read: bool
     operations: int = 0
     patience: float | None = None
+    before_images: bool = False
 
 
 class Created(Struct, frozen=True):

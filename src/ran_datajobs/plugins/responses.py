@@ -15,10 +15,11 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from ran_datajobs.model import ErrorDetail, OperationState, Reason, Response, worst
+from ran_datajobs.model import ErrorDetail, ObjectState, OperationState, Reason, Response, worst
+from ran_datajobs.nrm.json_patch import too_deep
 from ran_datajobs.plugins import peer_json
 from ran_datajobs.plugins.peer_json import Unreadable
-from ran_datajobs.plugins.port import Entry, Responses, UnreadableBody, UnrecognisedResult
+from ran_datajobs.plugins.port import MAX_IMAGE, Entry, Responses, UnreadableBody, UnrecognisedResult
 
 MAX_TEXT: Final = 2_000
 """Maximum length, in characters, at which a plugin's message, reason or error is truncated."""
@@ -150,10 +151,16 @@ class _Usual(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     reason: str = ""
     request: KeptRequest | None = None
     errors: Raw = _NO_ERRORS
+    before: Raw | UnsetType = UNSET
+
+
+class _Image(ObjectState, frozen=True, forbid_unknown_fields=False):
+    """A before-image as a peer writes it: unknown members are dropped."""
 
 
 _USUAL: Final = msgspec.json.Decoder(_Usual)
 _KEPT: Final = msgspec.json.Decoder(KeptRequest)
+_IMAGE: Final = msgspec.json.Decoder(_Image)
 _REQUEST_NAMES: Final = KeptRequest.__struct_encode_fields__
 _KNOWN: Final = frozenset(field.encode_name for field in msgspec.structs.fields(_Usual))
 
@@ -168,7 +175,13 @@ def _usual_entries(text: bytes, entries: Sequence[Raw]) -> tuple[Entry, ...] | N
     except (msgspec.DecodeError, RecursionError):
         return None
     states = sum(one.state is not UNSET for one in given)
-    expected = {b'"operationId"': len(given), b'"statusCode"': len(given), b'"state"': states}
+    images = sum(one.before is not UNSET for one in given)
+    expected = {
+        b'"operationId"': len(given),
+        b'"statusCode"': len(given),
+        b'"state"': states,
+        b'"before"': images,
+    }
     if any(text.count(name) != number for name, number in expected.items()):
         return None
     return tuple(_entry(one, UNSET) for one in given)
@@ -196,6 +209,7 @@ def _usual_entry(raw: Raw) -> Entry | None:
         or text.count(b'"operationId"') > 1
         or text.count(b'"statusCode"') > 1
         or text.count(b'"state"') > 1
+        or text.count(b'"before"') > 1
         or (result is not UNSET and not _is_usable(result))
     ):
         return None
@@ -217,6 +231,7 @@ def _entry(given: _Usual, result: Raw | UnsetType) -> Entry:
         state,
         given.reason[:MAX_TEXT],
         () if given.errors is _NO_ERRORS else _errors(given.errors),
+        _image(given.before),
     )
     return Entry(given.operation_id, response)
 
@@ -258,6 +273,7 @@ def _unusual_entry(raw: Raw, is_read: bool) -> Entry:
         state,
         reason[:MAX_TEXT],
         _errors(last["errors"]) if "errors" in last else (),
+        _image(given["before"][0]) if len(given["before"]) == 1 else UNSET,
     )
     return Entry(operation, response)
 
@@ -319,6 +335,18 @@ def _lost_data(members: Sequence[tuple[str, Raw]], results: Sequence[Raw], usabl
 def _is_usable(result: Raw) -> bool:
     """Whether ``result`` is an object or a list."""
     return memoryview(result)[0] in b"{["
+
+
+def _image(value: Raw | UnsetType) -> Raw | UnsetType:
+    """The before-image in the members of the contract; UNSET if it is none, or has more than MAX_IMAGE
+    bytes."""
+    if isinstance(value, UnsetType) or len(value) > MAX_IMAGE:
+        return UNSET
+    try:
+        given = _IMAGE.decode(value)
+    except (msgspec.DecodeError, RecursionError):
+        return UNSET
+    return Raw(_ENCODER.encode(given)) if given.is_one and not too_deep(given.attributes) else UNSET
 
 
 def _code(value: Raw) -> int | None:

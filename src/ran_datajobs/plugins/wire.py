@@ -6,7 +6,8 @@ The clients and the reference plugin share this module; no other module defines 
 - **seed**: ONAP CPS-NCMP data-job pages, section "NCMP → DMI".
 - **onap**: the DMI OpenAPI of today's CPS (``cmwriteJob``, ``cmreadJob``).
 
-``Idempotency-Key``, ``activationMode`` and both kinds of ``DELETE`` are this project's additions to both.
+``Idempotency-Key``, ``activationMode``, ``expect``, ``beforeImages``, ``before`` and both kinds of ``DELETE``
+are this project's additions to both.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from ran_datajobs.model import ActivationMode, Op, Operation, Scope, ScopeType
+from ran_datajobs.model import ActivationMode, ObjectState, Op, Operation, Scope, ScopeType
 from ran_datajobs.plugins.port import CreateCall
 
 
@@ -131,7 +132,8 @@ def is_usable_id(text: str) -> bool:
 
 
 class _PeerOperation(Struct, omit_defaults=True, rename="camel", forbid_unknown_fields=True, gc=False):
-    """What both dialects have in common. ``value`` keeps its JSON tokens."""
+    """What both dialects have in common. ``value`` keeps its JSON tokens. ``expect``: the guard of a write,
+    for plugins that are registered with ``guards``."""
 
     op: Op
     path: str = ""
@@ -142,6 +144,7 @@ class _PeerOperation(Struct, omit_defaults=True, rename="camel", forbid_unknown_
     filter: tuple[str, ...] | str | None = None
     module_set_tag: str | None = None
     data_node_selector: str | None = None
+    expect: ObjectState | None = None
 
 
 class SeedOperation(_PeerOperation):
@@ -195,6 +198,7 @@ def onap_operation(operation: SeedOperation) -> OnapOperation:
         filters,
         operation.module_set_tag,
         operation.data_node_selector,
+        operation.expect,
         None if scope is None else scope.scope_type,
         None if scope is None else scope.scope_level,
         operation.private_properties,
@@ -214,6 +218,7 @@ def seed_operation(operation: OnapOperation) -> SeedOperation:
         operation.filter,
         operation.module_set_tag,
         operation.data_node_selector,
+        operation.expect,
         None if kind is None and level is None else Scope(kind or ScopeType.BASE_ONLY, level),
         operation.cm_handle_properties,
     )
@@ -257,6 +262,7 @@ def job_operation(operation: ReceivedSeed | ReceivedOnap, place: int = 0) -> Ope
         UNSET if operation.filter is None else operation.filter,
         scope or UNSET,
         UNSET if operation.data_node_selector is None else operation.data_node_selector,
+        UNSET if operation.expect is None else operation.expect,
     )
 
 
@@ -264,10 +270,13 @@ def job_operation(operation: ReceivedSeed | ReceivedOnap, place: int = 0) -> Ope
 
 
 class _Create(Struct, frozen=True, rename="camel", kw_only=True):
+    """``before_images``: the responses to its operations are to have ``before``."""
+
     data_accept_type: str
     data_content_type: str
     data_producer_id: str
     activation_mode: ActivationMode = ActivationMode.BEST_EFFORT
+    before_images: bool = False
 
 
 class SeedCreate(_Create, frozen=True, rename="camel", kw_only=True):
@@ -293,6 +302,7 @@ def create_body(dialect: Dialect, call: CreateCall) -> bytes:
             "dataProducerId": call.data_producer_id,
             JOB_ID[dialect]: call.job_id,
             "activationMode": call.activation_mode,
+            **({"beforeImages": True} if call.before_images else {}),
             "data": Raw(call.operations),
         }
     )

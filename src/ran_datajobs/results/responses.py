@@ -236,7 +236,7 @@ def _with_result(head: Response, result: Raw) -> bytes:
 
 def _bounded(head: Response, room: int) -> Response:
     """``head`` (without its result) in less than half of ``room``: texts and errors are shortened; if that
-    is not enough, errors and request are dropped."""
+    is not enough, errors, request and before-image are dropped."""
     short = msgspec.structs.replace(
         head,
         status_message=head.status_message[:_MAX_TEXT],
@@ -246,4 +246,4 @@ def _bounded(head: Response, room: int) -> Response:
     for each in (head, short):
         if len(_ENCODER.encode(each)) * 2 <= room:
             return each
-    return msgspec.structs.replace(short, request=Raw(b"{}"), errors=())
+    return msgspec.structs.replace(short, request=Raw(b"{}"), errors=(), before=UNSET)

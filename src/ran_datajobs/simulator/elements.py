@@ -66,12 +66,12 @@ class Elements:
         self,
         patches: Sequence[Patch],
         objects: Objects | None = None,
-        first: Callable[[], None] = lambda: None,
+        first: Callable[[], ErrorDetail | None] = lambda: None,
     ) -> Answer:
         """Execute all of ``patches`` or none. ``objects``: the part of the network to change.
 
-        ``first`` is called directly before the changes, with no other task in between; an exception from it
-        prevents them.
+        ``first`` is called directly before the changes, with no other task in between; an error that it
+        returns refuses the document, and an exception from it prevents the changes, too.
         """
         elements = list(dict.fromkeys(element_of(patch.key) for patch in patches))
         step, element = self._step(elements)
@@ -87,8 +87,11 @@ class Elements:
                 return Dropped()
             case Fault.STALL:
                 await self._sleep(step.seconds)
-        first()
-        done = apply_atomically(patches, objects or self._network, self._model, self._actions)
+        done: Before | Rejected
+        if refused := first():
+            done = Rejected(0, refused)
+        else:
+            done = apply_atomically(patches, objects or self._network, self._model, self._actions)
         if isinstance(done, Rejected):
             return done if step.fault is not Fault.DROP else Dropped()
         self._remember(done)

@@ -38,6 +38,8 @@ class PluginRow(Struct, frozen=True):
     bulk_cancel: bool = False
     selectors: bool = False
     operation_properties: bool = True
+    guards: bool = False
+    before_images: bool = False
     found_dialect: str | None = None
     plugin_id: int = 0
 

@@ -129,6 +129,7 @@ class LeasedSubJob(Leased, frozen=True):
     idempotent: bool
     give_up: float | None
     sub_job_timeout: float | None
+    before_images: bool = False
 
 
 class LeasedCancel(Struct, frozen=True):

@@ -3,7 +3,7 @@
 
 The checks change nothing at an element: they write only empty merges, and attributes of an object that does
 not exist. Sources: ONAP CPS-NCMP data-job pages ("NCMP → DMI"), ONAP's DMI OpenAPI; ``Idempotency-Key``,
-``activationMode`` and ``DELETE`` are this project's.
+``activationMode``, guards, before-images and ``DELETE`` are this project's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Final
 
-from msgspec import Struct, structs
+import msgspec
+from msgspec import Struct, UnsetType, structs
 
 from ran_datajobs.dmi.conformance.reads import read_messages, read_result
 from ran_datajobs.dmi.conformance.trial import (
@@ -28,7 +29,7 @@ from ran_datajobs.dmi.conformance.trial import (
 )
 from ran_datajobs.dmi.provmns.error_bodies import TYPES
 from ran_datajobs.errors import ServerUnreachable
-from ran_datajobs.model import ActivationMode, OperationState, Response, Status
+from ran_datajobs.model import ActivationMode, ObjectState, OperationState, Reason, Response, Status
 from ran_datajobs.plugins.port import (
     CancelTaken,
     Created,
@@ -43,6 +44,7 @@ from ran_datajobs.plugins.port import (
     StatusAnswer,
     UnrecognisedResult,
 )
+from ran_datajobs.reasons import reason_of
 
 OVERSIZE: Final = 8 * 1024 * 1024
 """Size in bytes of the value in an oversized create."""
@@ -52,6 +54,7 @@ LONG: Final = 5_000
 
 _SUCCEEDED: Final = OperationState.SUCCEEDED
 _NO_END: Final = "no job came to an end"
+_NO_FDN: Final = "needs --fdn: an object of the data producer"
 
 
 class Line(Struct, frozen=True):
@@ -119,7 +122,7 @@ async def _write_result(trial: Trial) -> Finding:
 
 async def _written(trial: Trial) -> Finding:
     if not trial.subject.fdn:
-        return Skipped("needs --fdn: an object of the data producer")
+        return Skipped(_NO_FDN)
     ended = await _first_end(trial)
     if ended is None:
         return Skipped(_NO_END)
@@ -160,6 +163,44 @@ async def _stop_on_error(trial: Trial) -> Finding:
     if states == [OperationState.FAILED, OperationState.NOT_STARTED]:
         return Holds()
     return Fails(f"{_names(states)} instead of FAILED, NOT_STARTED: register it without stopOnError")
+
+
+async def _guards(trial: Trial) -> Finding:
+    if not trial.subject.fdn:
+        return Skipped(_NO_FDN)
+    ended = await trial.run(trial.call(trial.subject.guarded()))
+    if isinstance(ended, NotEnded):
+        return Skipped(ended.why)
+    responses = await _responses(trial, ended)
+    if isinstance(responses, Fails):
+        return Skipped("there are no responses")
+    states = [each.state for each in responses]
+    if states[:-1] == [_SUCCEEDED] * 3:
+        return Skipped("the plugin does not compare: register it without guards")
+    reasons = {reason_of(each, OperationState.FAILED) for each in responses[1:]}
+    if states != [_SUCCEEDED, *[OperationState.FAILED] * 3]:
+        return Fails(f"{_names(states)} instead of SUCCEEDED and three times FAILED")
+    wrong = sorted(reasons - {Reason.CHANGED_SINCE})
+    return Fails(f"the reason is {', '.join(wrong)}"[:300]) if wrong else Holds()
+
+
+async def _before_images(trial: Trial) -> Finding:
+    if not trial.subject.fdn:
+        return Skipped(_NO_FDN)
+    ended = await trial.run(trial.call(trial.subject.harmless(2), images=True))
+    if isinstance(ended, NotEnded):
+        return Skipped(ended.why)
+    responses = await _responses(trial, ended)
+    if isinstance(responses, Fails):
+        return Skipped("there are no responses")
+    images = [each.before for each in responses if not isinstance(each.before, UnsetType)]
+    if not images:
+        return Skipped("no response has a before that can be read: register it without beforeImages")
+    if len(images) < len(responses):
+        return Fails(f"{len(images)} of {len(responses)} responses have before")
+    if any(msgspec.json.decode(each, type=ObjectState).absent for each in images):
+        return Fails("before is an object that does not exist")
+    return Holds()
 
 
 async def _repeat(trial: Trial) -> Finding:
@@ -322,6 +363,8 @@ CHECKS: Final[dict[str, tuple[str, Callable[[Trial], Awaitable[Finding]]]]] = {
     "written": ("a write that changes nothing succeeds, and the status says so", _written),
     "failure": ("a write to no object fails, and the status says so", _failure),
     "stop-on-error": ("under STOP_ON_ERROR nothing follows the first failure", _stop_on_error),
+    "guards": ("a write whose expect does not hold fails, CHANGED_SINCE", _guards),
+    "before-images": ("the responses to writes have before, where beforeImages asks for it", _before_images),
     "repeat": ("a repeated create with its Idempotency-Key is the same job", _repeat),
     "key-conflict": ("a key that was used with another body is refused", _key_conflict),
     "another-key": ("a create with another key is another job", _another_key),

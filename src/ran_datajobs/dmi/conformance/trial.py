@@ -13,7 +13,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType, structs
 
 from ran_datajobs.dmi.conformance.bus import Topics
-from ran_datajobs.model import ALLOWED, ActivationMode, Op, Scope, ScopeType, Status
+from ran_datajobs.model import ALLOWED, ActivationMode, ObjectState, Op, Scope, ScopeType, Status
 from ran_datajobs.plugins import wire
 from ran_datajobs.plugins.port import (
     CreateAnswer,
@@ -74,6 +74,22 @@ class Subject(Struct, frozen=True):
         path = f"{self.fdn or _NO_ELEMENT}/GNBDUFunction=dmi-check-none#/attributes/gNBDUName"
         return SeedOperation(Op.REPLACE, path, name, Raw(b'"' + b"x" * (size or 1) + b'"'))
 
+    def guarded(self) -> list[SeedOperation]:
+        """Empty merges with guards: the first holds, the others do not, the last since its object does not
+        exist."""
+        there = f"{self.fdn or _NO_ELEMENT}#/attributes"
+        nowhere = f"{self.fdn or _NO_ELEMENT}/GNBDUFunction=dmi-check-none#/attributes"
+        guards = (
+            (there, ObjectState(exists=True)),
+            (there, ObjectState(absent=True)),
+            (there, ObjectState({"userLabel": f"dmi-check-{uuid.uuid4()}"})),
+            (nowhere, ObjectState(exists=True)),
+        )
+        return [
+            SeedOperation(Op.MERGE, path, f"guarded-{number}", Raw(b"{}"), expect=expect)
+            for number, (path, expect) in enumerate(guards)
+        ]
+
     def read(self) -> SeedOperation:
         """A read of a single object."""
         scope = Scope(ScopeType.BASE_ONLY)
@@ -111,8 +127,10 @@ class Trial:
         operations: Sequence[SeedOperation],
         mode: ActivationMode = ActivationMode.BEST_EFFORT,
         encoded: bytes | UnsetType = UNSET,
+        *,
+        images: bool = False,
     ) -> CreateCall:
-        """Create call of a new sub-job."""
+        """Create call of a new sub-job; ``images``: with before-images."""
         if isinstance(encoded, UnsetType):
             is_onap = self.subject.dialect is wire.Dialect.ONAP
             encoded = msgspec.json.encode(
@@ -128,6 +146,7 @@ class Trial:
             activation_mode=mode,
             is_read=any(each.op is Op.READ for each in operations),
             operations=encoded,
+            before_images=images,
         )
 
     def address(self, call: CreateCall, job_id: str) -> JobAddress:

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, structs
 
 from ran_datajobs.dmi.provmns.names import Aliases
 from ran_datajobs.errors import InvalidFdn
-from ran_datajobs.model import ErrorDetail, Op, Operation
+from ran_datajobs.model import ErrorDetail, ObjectState, Op, Operation
 from ran_datajobs.nrm import fdn, json_patch
 from ran_datajobs.nrm.faults import malformed
 from ran_datajobs.nrm.names import class_of, common_ancestor, id_of, parent_of
@@ -34,7 +34,7 @@ class Edit(Struct, frozen=True, gc=False):
     """One parsed write operation. ``key``: in stage-2 names; ``element``: the topmost ManagedElement that is
     or contains the object, empty if there is none; ``pointer``: the tokens below the attributes, None for
     the object itself. ``value``: its JSON tokens; for the object itself a decoded Resource with its class
-    (as TS 32.158 requires) and id."""
+    (as TS 32.158 requires) and id. ``expect``: its guard."""
 
     op: Op
     key: str
@@ -42,11 +42,31 @@ class Edit(Struct, frozen=True, gc=False):
     pointer: tuple[str, ...] | None
     value: Any
     fragment: str = ""
+    expect: ObjectState | None = None
 
     @property
     def on_object(self) -> bool:
         """Whether the operation creates or deletes the object itself."""
         return self.pointer is None and self.op in {Op.ADD, Op.REMOVE}
+
+    @property
+    def tests(self) -> tuple[tuple[str, Any], ...]:
+        """The attributes of the guard, and their values, that ``test`` operations before it compare."""
+        expected = UNSET if self.expect is None else self.expect.attributes
+        if isinstance(expected, UnsetType):
+            return ()
+        return tuple((name, value) for name, value in expected.items() if value is not None)
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether the server compares the whole guard, or there is none. ``test`` cannot express that an
+        object or an attribute is absent, or that an object exists; and an object directly below the root is
+        created and deleted without a document that could have tests."""
+        if self.expect is None:
+            return True
+        expected = self.expect.attributes
+        is_whole = not isinstance(expected, UnsetType) and 0 < len(expected) == len(self.tests)
+        return is_whole and bool(self.anchor)
 
     @property
     def anchor(self) -> str:
@@ -61,6 +81,13 @@ class Edit(Struct, frozen=True, gc=False):
 
 def read_edit(operation: Operation) -> Edit | ErrorDetail:
     """Parse an operation for a server, or return its error. The value of an Edit can be decoded."""
+    edit = _unguarded(operation)
+    if isinstance(edit, Edit) and isinstance(operation.expect, ObjectState):
+        return structs.replace(edit, expect=operation.expect)
+    return edit
+
+
+def _unguarded(operation: Operation) -> Edit | ErrorDetail:
     try:
         text, fragment = fdn.split_path(operation.path)
         key = fdn.key(text)
@@ -89,16 +116,33 @@ def read_edit(operation: Operation) -> Edit | ErrorDetail:
     return Edit(operation.op, key, element, pointer, value)
 
 
-def documents(edits: Sequence[Edit], span: Span, most: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges [first, end) of ``edits`` that form one document of at most ``most`` operations each.
+def documents(
+    edits: Sequence[Edit], span: Span, most: int, *, images: bool = False
+) -> Iterator[tuple[int, int]]:
+    """Yield ranges [first, end) of ``edits`` that form one document of at most ``most`` operations each, the
+    ``test`` operations of guards included; a guard of more is in a document of its own.
 
-    Edits whose only common ancestor is the root are in separate documents.
+    Edits whose only common ancestor is the root are in separate documents. An edit with a guard, and every
+    edit if ``images`` are wanted, begins a document if an earlier one is of the same object: the object is
+    compared and read as it is before the document.
     """
-    first = 0
-    for place in range(1, len(edits) + 1):
-        if place == len(edits) or place - first >= most or not _together(edits[first], edits[place], span):
+    first, size = 0, 0
+    written: set[str] = set()
+    for place, edit in enumerate(edits):
+        more = 1 + len(edit.tests)
+        looks = images or edit.expect is not None
+        if place > first and (
+            size + more > most
+            or (looks and edit.key in written)
+            or not _together(edits[first], edit, span)
+        ):
             yield first, place
-            first = place
+            first, size = place, 0
+            written.clear()
+        size += more
+        written.add(edit.key)
+    if edits:
+        yield first, len(edits)
 
 
 def independent(edits: Sequence[Edit | ErrorDetail], span: Span) -> Iterator[tuple[tuple[int, ...], ...]]:
@@ -131,7 +175,17 @@ def target_of(edits: Sequence[Edit]) -> str:
 def document(edits: Sequence[Edit], target: str, aliases: Aliases) -> bytes:
     """A 3GPP JSON Patch document for the object ``target`` (TS 32.158 §6.4.3)."""
     offsets = {key: _offset(key, target, aliases) for key in dict.fromkeys(edit.key for edit in edits)}
-    return _ENCODER.encode([_item(edit, offsets[edit.key], aliases) for edit in edits])
+    return _ENCODER.encode([item for edit in edits for item in _items(edit, offsets[edit.key], aliases)])
+
+
+def edit_of_item(edits: Sequence[Edit], item: int) -> int | None:
+    """Position of the edit whose operation, or one of whose tests, is at ``item`` in the document; None
+    behind its end."""
+    for place, edit in enumerate(edits):
+        item -= 1 + len(edit.tests)
+        if item < 0:
+            return place
+    return None
 
 
 def resource(edit: Edit, aliases: Aliases) -> bytes:
@@ -147,6 +201,12 @@ def uri_of(key: str, aliases: Aliases) -> str:
 def _offset(key: str, target: str, aliases: Aliases) -> str:
     """Path of the object ``key`` in a document for ``target``, which is or contains it."""
     return uri_of(key[len(target) :].lstrip("/") if target else key, aliases)
+
+
+def _items(edit: Edit, path: str, aliases: Aliases) -> Iterator[dict[str, Any]]:
+    for name, value in edit.tests:
+        yield _item(Edit(Op.TEST, edit.key, edit.element, (name,), value), path, aliases)
+    yield _item(edit, path, aliases)
 
 
 def _item(edit: Edit, path: str, aliases: Aliases) -> dict[str, Any]:

@@ -6,6 +6,11 @@ document changed nothing: it is split around the faulty operation, down to singl
 outcomes equal those of separate requests. If the answer to a document is lost, the objects are read to
 determine its outcome; if they are inconclusive, its operations are UNKNOWN.
 
+A guard is sent as ``test`` operations in the document of its operation, so that the server compares and
+writes in one step. ``test`` cannot express that something is absent, or that an object exists: there, as for
+before-images, the object is read directly before the document. No other write through this element comes
+between, but a write of another client can.
+
 Operations of different ManagedElements are independent: except under STOP_ON_ERROR, each element has its own
 documents, and elements are written concurrently.
 """
@@ -13,17 +18,19 @@ documents, and elements are written concurrently.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Final, Protocol, assert_never
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any, Final, Protocol, assert_never
 
-from msgspec import Struct
+import msgspec
+from msgspec import Raw, Struct, structs
 
-from ran_datajobs.dmi.element import Outcome, ReadChunk
+from ran_datajobs.dmi.element import Outcome, ReadChunk, changed_since
 from ran_datajobs.dmi.provmns.documents import (
     Edit,
     Span,
     document,
     documents,
+    edit_of_item,
     independent,
     read_edit,
     resource,
@@ -37,7 +44,7 @@ from ran_datajobs.dmi.provmns.read import ProvMnsReader, ScopeSpelling
 from ran_datajobs.dmi.provmns.reconcile import Found, Settled, settled
 from ran_datajobs.dmi.provmns.retry import Patience, Sleep
 from ran_datajobs.model import ActivationMode, ErrorDetail, Op, Operation, OperationState
-from ran_datajobs.nrm import faults
+from ran_datajobs.nrm import faults, guards
 from ran_datajobs.nrm.model import Model, load
 from ran_datajobs.plugins.answers import NOT_PROCESSED, seconds_of
 from ran_datajobs.plugins.client import Answered, Broken, Exchange, NotSent
@@ -45,6 +52,10 @@ from ran_datajobs.plugins.wire import JSON, JSON_PATCH_3GPP, JSON_PATCH_VND_3GPP
 
 _SUCCEEDED: Final = Outcome(OperationState.SUCCEEDED)
 _NOT_STARTED: Final = Outcome(OperationState.NOT_STARTED)
+_MAY_HAVE_CHANGED: Final = frozenset({OperationState.SUCCEEDED, OperationState.UNKNOWN})
+
+_Read = dict[str, Any] | ErrorDetail | None
+"""The attributes of an object, None if it does not exist, or why it cannot be read."""
 
 
 class ProvMnsServer(Struct, frozen=True):
@@ -137,13 +148,15 @@ class ProvMnsElement:
             selectors=server.selectors,
         )
 
-    async def write(self, operations: Sequence[Operation], mode: ActivationMode) -> Sequence[Outcome]:
+    async def write(
+        self, operations: Sequence[Operation], mode: ActivationMode, *, images: bool = False
+    ) -> Sequence[Outcome]:
         """See :class:`~ran_datajobs.dmi.element.Element`."""
         patience = self._patience()
         edits = [self._edit(operation) for operation in operations]
         if mode is ActivationMode.STOP_ON_ERROR:
-            return await self._up_to_the_first_failure(edits, patience)
-        return await self._by_element(edits, patience)
+            return await self._up_to_the_first_failure(edits, patience, images)
+        return await self._by_element(edits, patience, images)
 
     def read(self, operation: Operation) -> AsyncIterator[ReadChunk]:
         """See :class:`~ran_datajobs.dmi.element.Element`."""
@@ -158,17 +171,19 @@ class ProvMnsElement:
         return read_edit(operation)
 
     async def _up_to_the_first_failure(
-        self, edits: Sequence[Edit | ErrorDetail], patience: Patience
+        self, edits: Sequence[Edit | ErrorDetail], patience: Patience, images: bool
     ) -> list[Outcome]:
         """Execute in the order of the operations, across elements, until the first failure."""
         place = next((at for at, each in enumerate(edits) if isinstance(each, ErrorDetail)), len(edits))
         readable = [each for each in edits[:place] if isinstance(each, Edit)]
-        outcomes = await self._run(readable, True, patience)
+        outcomes = await self._run(readable, True, patience, images)
         if place < len(edits) and _all_succeeded(outcomes) and isinstance(bad := edits[place], ErrorDetail):
             outcomes.append(Outcome(OperationState.FAILED, (bad,)))
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
 
-    async def _by_element(self, edits: Sequence[Edit | ErrorDetail], patience: Patience) -> list[Outcome]:
+    async def _by_element(
+        self, edits: Sequence[Edit | ErrorDetail], patience: Patience, images: bool
+    ) -> list[Outcome]:
         """Execute the operations of each ManagedElement in order, and different elements concurrently."""
         outcomes = [
             Outcome(OperationState.FAILED, (each,)) if isinstance(each, ErrorDetail) else _NOT_STARTED
@@ -177,7 +192,7 @@ class ProvMnsElement:
 
         async def run(places: Sequence[int]) -> None:
             group = [each for place in places if isinstance(each := edits[place], Edit)]
-            for place, outcome in zip(places, await self._run(group, False, patience), strict=True):
+            for place, outcome in zip(places, await self._run(group, False, patience, images), strict=True):
                 outcomes[place] = outcome
 
         for step in independent(edits, self._server.span):
@@ -186,21 +201,55 @@ class ProvMnsElement:
                     group.create_task(run(places))
         return outcomes
 
-    async def _run(self, edits: Sequence[Edit], stop: bool, patience: Patience) -> list[Outcome]:
+    async def _run(
+        self, edits: Sequence[Edit], stop: bool, patience: Patience, images: bool
+    ) -> list[Outcome]:
         """Execute operations in order, in as few documents as possible."""
         outcomes: list[Outcome] = []
-        for first, end in documents(edits, self._server.span, self._server.document):
-            outcomes += await self._document(edits[first:end], stop, patience)
+        for first, end in documents(edits, self._server.span, self._server.document, images=images):
+            outcomes += await self._after_a_look(edits[first:end], stop, patience, images)
             if stop and not _all_succeeded(outcomes):
                 break
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
+
+    async def _after_a_look(
+        self, edits: Sequence[Edit], stop: bool, patience: Patience, images: bool
+    ) -> list[Outcome]:
+        """Read the objects that guards or ``images`` need, then send one document of the edits whose guards
+        hold. An edit whose object cannot be read is not sent."""
+        looks = [images or not edit.is_tested for edit in edits]
+        if not any(looks):
+            return await self._document(edits, stop, patience)
+        found = await self._objects_of(edit for edit, look in zip(edits, looks, strict=True) if look)
+        refused = {
+            place: outcome
+            for place, (edit, look) in enumerate(zip(edits, looks, strict=True))
+            if look and (outcome := _refused_by(edit, found[edit.key])) is not None
+        }
+        end = min(refused, default=len(edits)) if stop else len(edits)
+        sent = [edit for place, edit in enumerate(edits[:end]) if place not in refused]
+        results = iter(await self._document(sent, stop, patience) if sent else ())
+        outcomes = [refused[place] if place in refused else next(results) for place in range(end)]
+        if images:
+            outcomes = [
+                _with_image(edit, found[edit.key], outcome)
+                for edit, outcome in zip(edits[:end], outcomes, strict=True)
+            ]
+        if end < len(edits) and _all_succeeded(outcomes):
+            outcomes.append(refused[end])
+        return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
+
+    async def _objects_of(self, edits: Iterable[Edit]) -> dict[str, _Read]:
+        keys = list(dict.fromkeys(edit.key for edit in edits))
+        read = await asyncio.gather(*map(self._reader.attributes_of, keys))
+        return dict(zip(keys, read, strict=True))
 
     async def _document(self, edits: Sequence[Edit], stop: bool, patience: Patience) -> list[Outcome]:
         match await self._send(edits, patience):
             case _Applied():
                 return [_SUCCEEDED] * len(edits)
             case _Refused(refusal) if len(edits) == 1:
-                return [Outcome(OperationState.FAILED, (refusal.error,))]
+                return [await self._refusal(edits[0], refusal.error)]
             case _Refused(refusal):
                 return await self._split(edits, refusal.bad, stop, patience)
             case _Unavailable(cause):
@@ -221,6 +270,17 @@ class ProvMnsElement:
             if stop and not _all_succeeded(outcomes):
                 break
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
+
+    async def _refusal(self, edit: Edit, error: ErrorDetail) -> Outcome:
+        """Outcome of a refused operation: CHANGED_SINCE if its guard does not hold. Servers need not say
+        which operation of a document they refuse, so the object is read."""
+        if edit.expect is not None:
+            found = await self._reader.attributes_of(edit.key)
+            if not isinstance(found, ErrorDetail) and (
+                difference := guards.changed_since(edit.expect, edit.key, found)
+            ):
+                return changed_since(difference)
+        return Outcome(OperationState.FAILED, (error,))
 
     def _failed(self, edits: Sequence[Edit], cause: str, stop: bool) -> list[Outcome]:
         """Outcomes of operations that were not executed."""
@@ -270,7 +330,9 @@ class ProvMnsElement:
                     self._patch_type = JSON_PATCH_VND_3GPP
                     continue
                 case Answered(status, body) if (400 <= status < 500 and status != 408) or status == 501:
-                    return _Refused(read_refusal(status, body, self._asked(edits)))
+                    refusal = read_refusal(status, body, self._asked(edits))
+                    bad = None if refusal.bad is None else edit_of_item(edits, refusal.bad)
+                    return _Refused(Refusal(refusal.error, bad))
                 case Answered(status):
                     return _AnswerLost(f"it answers {status}", done_with=status == 500)
             if not await waits.pause(wish):
@@ -305,6 +367,24 @@ class ProvMnsElement:
             return await self._http.exchange(
                 method, self._server.root.rstrip("/") + path, body=body, headers=headers, result=result
             )
+
+
+def _refused_by(edit: Edit, found: _Read) -> Outcome | None:
+    """The outcome of an edit that is not sent, according to the object that was read; None if it is sent."""
+    if isinstance(found, ErrorDetail):
+        return Outcome(OperationState.FAILED, (found,))
+    if edit.expect is None:
+        return None
+    difference = guards.changed_since(edit.expect, edit.key, found)
+    return None if difference is None else changed_since(difference)
+
+
+def _with_image(edit: Edit, found: _Read, outcome: Outcome) -> Outcome:
+    """``outcome`` with the image of the object that was read, if the edit was or may have been executed."""
+    if isinstance(found, ErrorDetail) or outcome.state not in _MAY_HAVE_CHANGED:
+        return outcome
+    value = msgspec.json.decode(edit.value) if isinstance(edit.value, Raw) else edit.value
+    return structs.replace(outcome, before=guards.image_of(edit.op, edit.pointer, value, found))
 
 
 def _all_succeeded(outcomes: Sequence[Outcome]) -> bool:

@@ -3,7 +3,8 @@
 
 A document is DONE when applying it to the current objects would succeed and change nothing: it has succeeded,
 or would have, and the objects are in its target state. This excludes a ``remove`` of an absent value and a
-``test``: they may have been refused as well as executed. It is NOT_DONE when it could not have produced the
+``test``: they may have been refused as well as executed, and so may an operation whose guard does not hold
+for the current objects. It is NOT_DONE when it could not have produced the
 current objects.
 """
 
@@ -19,6 +20,7 @@ from msgspec import Raw
 from ran_datajobs.dmi.provmns.documents import Edit
 from ran_datajobs.model import Op
 from ran_datajobs.nrm import json_patch
+from ran_datajobs.nrm.guards import changed_since
 from ran_datajobs.nrm.json_patch import END, Misfit
 from ran_datajobs.nrm.model import Attribute, Model
 from ran_datajobs.nrm.names import class_of, id_of
@@ -78,6 +80,8 @@ def _reapplied(edits: Sequence[Edit], found: Found, model: Model) -> dict[str, A
     for edit in edits:
         attributes = now[edit.key]
         if edit.op is Op.REMOVE or attributes is None:
+            return None
+        if edit.expect is not None and changed_since(edit.expect, edit.key, attributes):
             return None
         value = _value(edit)
         if edit.pointer is None:

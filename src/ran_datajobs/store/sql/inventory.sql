@@ -8,13 +8,14 @@ select * from dmi_plugin where url = $1;
 
 -- name: save_plugin
 insert into dmi_plugin (version, url, dialect, idempotent, stop_on_error, give_up, sub_job_timeout, read_slots, bulk_cancel,
-                        selectors, operation_properties)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+                        selectors, operation_properties, guards, before_images)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 on conflict (url) do update
 set dialect = excluded.dialect, idempotent = excluded.idempotent, stop_on_error = excluded.stop_on_error,
     give_up = excluded.give_up, sub_job_timeout = excluded.sub_job_timeout, read_slots = excluded.read_slots,
     bulk_cancel = excluded.bulk_cancel, selectors = excluded.selectors,
-    operation_properties = excluded.operation_properties, version = excluded.version
+    operation_properties = excluded.operation_properties, guards = excluded.guards,
+    before_images = excluded.before_images, version = excluded.version
 returning plugin_id;
 
 -- name: speaks_other

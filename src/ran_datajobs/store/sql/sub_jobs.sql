@@ -101,7 +101,7 @@ case when s.stage = 'STARTING' or s.stage in ('WAITING', 'ADMITTED') and s.body_
 j.status as job_status, j.cancel_requested as job_cancel_requested, j.accept_type, j.content_type, j.activation_mode,
 coalesce(j.plugin_destination, j.destination) as destination, j.results_bucket, l.data_producer_id,
 s.plugin_id, p.url, coalesce(s.dialect, nullif(p.dialect, 'auto'), 'seed') as dialect, p.dialect as plugin_dialect,
-p.found_dialect, p.idempotent, p.give_up, p.sub_job_timeout
+p.found_dialect, p.idempotent, p.give_up, p.sub_job_timeout, p.before_images
 from leased s join lane l using (lane_id) join dmi_plugin p on p.plugin_id = s.plugin_id join data_job j on j.job_id = s.job_id;
 
 -- Lease due sub-jobs within limits: creates, other steps, bytes of operations and DELETEs per plugin ($14 to $17 for the
