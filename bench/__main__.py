@@ -24,6 +24,7 @@ NAMES = (
     "follow",
     "searches",
     "policy",
+    "guards",
 )
 ONLY_WHEN_NAMED = ("scale", "tables", "k6", "lines")
 """Measurements that take many minutes, that need a folder from elsewhere, or that run nothing."""

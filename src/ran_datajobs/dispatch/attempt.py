@@ -52,6 +52,11 @@ class Attempt:
         return self.sub_job.idempotent or self.is_read
 
     @property
+    def brings_images(self) -> bool:
+        """True for a write at a plugin that brings before-images."""
+        return self.sub_job.before_images and not self.is_read
+
+    @property
     def unfinished(self) -> OperationState:
         """The state of an operation that was sent and has no outcome."""
         return OperationState.FAILED if self.is_read else OperationState.UNKNOWN
@@ -77,7 +82,7 @@ class Attempt:
             is_read=self.is_read,
             operations=operations,
             dialect=sub_job.dialect,
-            before_images=sub_job.before_images and not self.is_read,
+            before_images=self.brings_images,
             may_be_sent=may_be_sent,
         )
 
@@ -92,5 +97,5 @@ class Attempt:
             sub_job.destination or sub_job.results_bucket,
             self.is_read,
             sub_job.operations,
-            before_images=sub_job.before_images,
+            before_images=self.brings_images,
         )

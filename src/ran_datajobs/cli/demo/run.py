@@ -125,6 +125,8 @@ def _show_jobs(stage: Stage, out: Console, began: float) -> bool:
         stopOnError=True,
         bulkCancel=True,
         selectors=True,
+        guards=True,
+        beforeImages=True,
     )
     if refused := take_over(api, inventory):
         raise UsageError(
