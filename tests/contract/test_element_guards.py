@@ -235,8 +235,8 @@ def test_documents_compare_and_tell_as_single_operations(
     most: int,
     images: bool,
 ) -> None:
-    """However operations are batched, and whether a refusal names the right operation or not: states, reasons,
-    before-images and objects are those of single operations, each compared directly before."""
+    """However operations are batched, and whether a refusal names the right operation or not: states,
+    reasons, before-images and objects are those of single operations, each compared directly before."""
     alone, together = small_network(), small_network()
     expected = one_by_one(alone, operations, mode)
     twin = ProvMnsTwin(together, errors=errors, hint=hint)

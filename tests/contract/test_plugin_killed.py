@@ -76,9 +76,7 @@ async def test_writes_are_executed_at_most_once_across_kills(tmp_path: Path, fre
     UNKNOWN; every other operation was executed exactly once, in order, over all its jobs, and has its
     before-image."""
     url = f"http://127.0.0.1:{free_port}"
-    calls = [
-        call_for("seed", writes(150, first=1_000 * number), before_images=True) for number in range(4)
-    ]
+    calls = [call_for("seed", writes(150, first=1_000 * number), before_images=True) for number in range(4)]
     kills = (1, 160, 390)
     async with PeerHttp() as http:
         plugin = plugins_over(http)(PluginProfile(1, url, "seed"))
@@ -111,9 +109,9 @@ async def test_writes_are_executed_at_most_once_across_kills(tmp_path: Path, fre
     assert succeeded | unknown == set(states), "nothing may have failed or be left out"
     assert succeeded <= set(done) <= succeeded | unknown
     assert 0 < len(unknown) <= BATCH * len(kills)
-    told = {number for number, image in images.items() if image is not UNSET}
-    assert told == succeeded
-    assert all(f"before {number}".encode() in bytes(images[number]) for number in told)  # type: ignore[arg-type]
+    known = {number for number, image in images.items() if image is not UNSET}
+    assert known == succeeded
+    assert all(f"before {number}".encode() in bytes(images[number]) for number in known)  # type: ignore[arg-type]
 
 
 async def test_a_torn_line_is_a_message_that_was_not_published(tmp_path: Path) -> None:

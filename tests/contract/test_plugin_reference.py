@@ -431,7 +431,7 @@ async def test_bad_bodies_get_a_problem_that_says_where(
         ({"data": [{"op": "remove", "operationId": "1"}]}, "#/data/0/path"),
         ({"data": [REMOVE | {"expect": {}}]}, "#/data/0/expect"),
         ({"data": [REMOVE | {"expect": {"absent": True, "exists": True}}]}, "#/data/0/expect"),
-        ({"data": [REMOVE | {"expect": {"attributes": {}, "other": 1}}]}, "#/data/0/expect"),
+        ({"data": [REMOVE | {"expect": {"attributes": {}, "other": 1}}]}, "#/data/0/expect/other"),
         ({"data": [REMOVE | {"expect": {"attributes": [1]}}]}, "#/data/0/expect/attributes"),
         ({"data": [REMOVE | {"expect": {"attributes": {"a": DEEP}}}]}, "#/data/0/expect"),
         ({"beforeImages": "yes"}, "#/beforeImages"),

@@ -124,9 +124,7 @@ def test_a_create_body_holds_the_operations_byte_by_byte(dialect: str, id_key: s
         "activationMode": "STOP_ON_ERROR",
         "data": msgspec.json.decode(operations),
     }
-    with_images = wire.create_body(
-        wire.Dialect(dialect), msgspec.structs.replace(call, before_images=True)
-    )
+    with_images = wire.create_body(wire.Dialect(dialect), msgspec.structs.replace(call, before_images=True))
     assert msgspec.json.decode(with_images)["beforeImages"] is True
 
 

@@ -106,8 +106,7 @@ def encode_members(
 ) -> bytes:
     """The responses to ``operations`` as comma-separated JSON, in order; ``room`` as for a single one."""
     responses = [
-        response_of(operation, outcome, room)
-        for operation, outcome in zip(operations, outcomes, strict=True)
+        response_of(operation, outcome, room) for operation, outcome in zip(operations, outcomes, strict=True)
     ]
     return _ENCODER.encode(responses)[1:-1]
 

@@ -132,9 +132,7 @@ def documents(
         more = 1 + len(edit.tests)
         looks = images or edit.expect is not None
         if place > first and (
-            size + more > most
-            or (looks and edit.key in written)
-            or not _together(edits[first], edit, span)
+            size + more > most or (looks and edit.key in written) or not _together(edits[first], edit, span)
         ):
             yield first, place
             first, size = place, 0
