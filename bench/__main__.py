@@ -25,6 +25,7 @@ NAMES = (
     "searches",
     "policy",
     "guards",
+    "module_sets",
 )
 ONLY_WHEN_NAMED = ("scale", "tables", "k6", "lines")
 """Measurements that take many minutes, that need a folder from elsewhere, or that run nothing."""

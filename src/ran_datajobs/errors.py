@@ -12,6 +12,7 @@
     ├── InvalidFdn             not a full distinguished name
     ├── InvalidFilter          a filter that does not parse; has the position
     ├── InvalidSelector        a data node selector that does not parse; the text marks the place
+    ├── InvalidModules         YANG modules that cannot be read; has file and line
     ├── Unavailable            a retry can succeed                                (503, exit status 3)
     │   ├── StoreUnavailable   the database is unavailable or refuses writes
     │   ├── StorageUnavailable the object store is unavailable
@@ -88,6 +89,17 @@ class InvalidFilter(DataJobsError):
 
 class InvalidSelector(DataJobsError):
     """A data node selector that does not parse; the text marks the place."""
+
+
+class InvalidModules(DataJobsError):
+    """YANG modules that cannot be read. ``file``: of the fault, empty if it is in none; ``line``: 0 if the
+    fault has none."""
+
+    def __init__(self, detail: str, file: str = "", line: int = 0) -> None:
+        super().__init__(f"{file}:{line}: {detail}" if file else detail)
+        self.detail = detail
+        self.file = file
+        self.line = line
 
 
 class UnsupportedRequest(RefusedRequest):
