@@ -32,7 +32,7 @@ _COMMANDS = [
         *("", "demo", "serve", "dmi", "simulate", "config", "tail", "token", "token add", "token list"),
         *("submit", "list", "status", "watch", "results", "request", "outcomes", "failures", "cancel"),
         *("retry", "redeliver", "inventory", "inventory load", "inventory diff", "inventory list"),
-        *("inventory search", "inventory owner", "inventory export", "token revoke"),
+        *("inventory search", "inventory owner", "inventory export", "inventory modules", "token revoke"),
     )
 ]
 _USUAL = [(), ("demo",), ("submit",), ("inventory",), ("inventory", "load"), ("token", "revoke")]

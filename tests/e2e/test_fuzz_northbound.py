@@ -75,12 +75,16 @@ async def known_places(api: Api) -> list[dict[str, str]]:
             "bucket_id": "datajobs-results",
             "part": part["key"].partition("/")[2],
             "reference": "ch-0",
+            "tag": "a/b",
             "data_job_id": "x/%2F\u00e4",
             "dn": "SubNetwork=A/ManagedElement=9",  # without an owner: no worker would execute its job
             "dn_and_action": "SubNetwork=A/ManagedElement=9/lock",
         }
         for topic in ("Topic", "ncmp-async-m2m")
     ]
+
+
+schemathesis.serializer.alias("application/zip", "application/octet-stream")
 
 
 @pytest.mark.nightly

@@ -195,6 +195,7 @@ PLACES = {
     "job_id": uuid4(),
     "sub_job_id": uuid4(),
     "reference": "ch-1",
+    "tag": "t",
     "dn": "A=1",
     "dn_and_action": "A=1/act",
     "topic": INTERNAL_TOPIC,

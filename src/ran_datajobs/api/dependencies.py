@@ -17,6 +17,7 @@ from ran_datajobs.api.request_body import BodyReceiver
 from ran_datajobs.api.tokens import Client
 from ran_datajobs.config import Settings
 from ran_datajobs.inventory.index import OwnerIndex
+from ran_datajobs.inventory.module_reader import ModuleReader
 from ran_datajobs.messaging.bus import Bus
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.plugins.policy import PolicyExecutor
@@ -57,6 +58,7 @@ class ApiDependencies:
     bodies: BodyReceiver = field(init=False)
     changes: JobChanges = field(init=False)
     searches: HandleSearches = field(init=False)
+    module_reader: ModuleReader = field(init=False)
 
     def __post_init__(self) -> None:
         """Create the state."""
@@ -64,6 +66,7 @@ class ApiDependencies:
         self.bodies = BodyReceiver(self.settings, self.body_pause, self.metrics.body_bytes_in_flight)
         self.changes = JobChanges(self.database)
         self.searches = HandleSearches(self.database)
+        self.module_reader = ModuleReader()
 
 
 _Item = TypeVar("_Item")

@@ -42,6 +42,7 @@ PROVMNS_ROOTS: Final = frozenset({"ProvMnS", "prov-mns-extensions"})
 """First segments of the paths of ProvMnS and of its extensions."""
 
 INVENTORY: Final = "/ncmpInventory/v1/ch"
+MODULE_SET: Final = "/ncmpInventory/v1/moduleSets/{tag:str}"
 PLUGIN_HANDLES: Final = INVENTORY + "/cmHandles"
 INVENTORY_ID_SEARCHES: Final = INVENTORY + "/searches"
 INVENTORY_SEARCHES: Final = INVENTORY + "/searchCmHandles"
@@ -49,8 +50,8 @@ INVENTORY_SEARCHES_V2: Final = "/ncmpInventory/v2/ch/searches"
 ID_SEARCHES: Final = "/ncmp/v1/ch/id-searches"
 SEARCHES: Final = "/ncmp/v1/ch/searches"
 SEARCHES_V2: Final = "/ncmp/v2/ch/searches"
-ENCODED: Final = (b"/ncmp/", b"/do-not-use/")
-"""Beginnings of the paths with an alternate id, or NCMP's id of a data job, as one segment."""
+ENCODED: Final = (b"/ncmp/", b"/do-not-use/", b"/ncmpInventory/v1/moduleSets/")
+"""Beginnings of the paths with an alternate id, a tag, or NCMP's id of a data job, as one segment."""
 
 HANDLE: Final = "/ncmp/v1/ch/{reference:str}"
 HANDLE_V2: Final = "/ncmp/v2/ch/{reference:str}"
@@ -83,3 +84,8 @@ _PARAMETER: Final = re.compile(r"\{(\w+):\w+\}")
 def fill(path: str, /, **values: object) -> str:
     """``path`` with its parameters replaced by percent-encoded values; slashes of a value are kept."""
     return _PARAMETER.sub(lambda found: quote(str(values[found[1]]), "/", None, "surrogateescape"), path)
+
+
+def module_set(tag: str) -> str:
+    """The path of the modules of a tag, whose slashes are encoded."""
+    return MODULE_SET.replace("{tag:str}", quote(tag, "", None, "surrogateescape"))

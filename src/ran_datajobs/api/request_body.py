@@ -50,12 +50,30 @@ class BodyReceiver:
     async def json(
         self, request: Request[Any, Any, Any], *, limit: int | None = None
     ) -> AsyncIterator[bytes]:
-        """The JSON text of a body, without a byte order mark; it counts as in flight until the block ends.
+        """The JSON text of a body, without a byte order mark, received as by :meth:`received`.
 
-        Raises 415 for a media type other than JSON, 413 over ``limit`` (default: ``max_body``), 429 while too
-        many bytes are in flight, 408 when the client pauses too long, 400 for UTF-16 and UTF-32.
+        Raises 415 for a media type other than JSON, and 400 for UTF-16 and UTF-32 as well.
         """
-        _check_media_type(request)
+        if not is_json(kind := request.headers.get("content-type", "")):
+            given = got(kind) if kind else "missing"
+            raise HTTPException(
+                status_code=415, detail=f"Content-Type must be application/json; it is {given}"
+            )
+        async with self.received(request, limit=limit) as body:
+            yield json_text(body)
+
+    @contextlib.asynccontextmanager
+    async def received(
+        self, request: Request[Any, Any, Any], *, limit: int | None = None
+    ) -> AsyncIterator[bytes]:
+        """A body; it counts as in flight until the block ends.
+
+        Raises 413 over ``limit`` (default: ``max_body``), 429 while too many bytes are in flight, 408 when
+        the client pauses too long, 415 for an encoding.
+        """
+        if (encoding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
+            detail = f"Content-Encoding must be identity, which is none; it is {got(encoding)}"
+            raise HTTPException(status_code=415, detail=detail)
         largest = min(limit or self._max_body, self._max_body)
         declared = request.content_length or 0
         if declared > largest:
@@ -78,7 +96,7 @@ class BodyReceiver:
                     in_flight.enter_context(self.held(min(len(chunk), size - declared)))
             body = received.getvalue()
             received.close()
-            yield json_text(body)
+            yield body
 
     @contextlib.contextmanager
     def held(self, size: int) -> Iterator[None]:
@@ -121,12 +139,3 @@ def too_large(detail: str) -> HTTPException:
 def is_json(content_type: str) -> bool:
     """True for ``application/json`` and every ``…+json`` media type (RFC 6839)."""
     return _JSON_TYPE.fullmatch(content_type.partition(";")[0].strip().lower()) is not None
-
-
-def _check_media_type(request: Request[Any, Any, Any]) -> None:
-    if not is_json(kind := request.headers.get("content-type", "")):
-        given = got(kind) if kind else "missing"
-        raise HTTPException(status_code=415, detail=f"Content-Type must be application/json; it is {given}")
-    if (encoding := request.headers.get("content-encoding", "identity").strip().lower()) != "identity":
-        detail = f"Content-Encoding must be identity, which is none; it is {got(encoding)}"
-        raise HTTPException(status_code=415, detail=detail)

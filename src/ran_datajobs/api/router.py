@@ -21,6 +21,7 @@ from ran_datajobs.api import (
     cm_handles,
     inventory,
     jobs,
+    module_sets,
     onap_test,
     page_and_probes,
     paths,
@@ -59,6 +60,8 @@ _ROUTES: Final = (
     *_for(auth.READERS, "results", results.get_manifest, results.get_object, plugins.read_topic),
     *_for(auth.PLUGINS, "plugins", plugins.publish, plugins.push_status),
     *_for(auth.ADMINS, "inventory", plugins.register),
+    *_for(auth.ADMINS, "inventory", module_sets.put_module_set, module_sets.delete_module_set),
+    *_for(auth.READERS, "inventory", module_sets.get_module_set),
     *_for(
         auth.READERS,
         "inventory",

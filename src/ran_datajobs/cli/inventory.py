@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import sys
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -36,7 +39,7 @@ Csv = Annotated[bool, typer.Option("--csv", help="as CSV, in the form that load 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     inventory = typer.Typer(help="Owners of managed objects.", no_args_is_help=True)
-    for command in (load, diff, list_, search, owner, export):
+    for command in (load, diff, list_, search, owner, export, modules):
         inventory.command(command.__name__.rstrip("_"))(command)
     app.add_typer(inventory, name="inventory", rich_help_panel="Around a service")
 
@@ -450,3 +453,54 @@ def _show(settings: Settings, found: Iterable[dict[str, Any]], as_csv: bool) -> 
 def _where(handle: dict[str, Any]) -> tuple[str, str]:
     read, write = handle.get("readPlugin", ""), handle.get("writePlugin", "")
     return read if read == write else f"read {read}, write {write}", handle.get("trustLevel") or ""
+
+
+@takes_settings(*CLIENT)
+def modules(
+    settings: Settings,
+    tag: Annotated[str, typer.Argument(metavar="TAG", help="module set tag of CM handles")],
+    files: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILES]", help="zip of YANG modules, or a folder with them", exists=True),
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete", help="take the modules away from the tag")] = False,
+) -> None:
+    """Give a module set tag the YANG modules by which operations on its handles are validated; or show them.
+
+    The modules must be complete: all that they import. A fault is named with its file and line. Role admin.
+
+    Examples: `datajobs inventory modules vendor-23.4 yang.zip` · `datajobs inventory modules vendor-23.4`
+    """
+    from ran_datajobs.api import paths
+    from ran_datajobs.cli import formatting
+
+    if delete and files is not None:
+        raise UsageError("--delete takes no FILES")
+    api, path = Api(settings), paths.module_set(tag)
+    if delete:
+        api.call("DELETE", path)
+        return
+    if files is None:
+        found = api.get(path)
+    else:
+        found = api.call("PUT", path, body=_zip_of(files), headers={"Content-Type": "application/zip"})[1]
+    if settings.output == "json":
+        formatting.json_line(found)
+        return
+    rows = ((each["moduleName"], each["revision"] or "none") for each in found["modules"])
+    formatting.table(("MODULE", "REVISION"), rows)
+    formatting.paragraph(f"classes of managed objects: {len(found['classes'])}")
+
+
+def _zip_of(files: Path) -> bytes:
+    """A zip file as it is; a zip of the modules in a folder."""
+    try:
+        if not files.is_dir():
+            return files.read_bytes()
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(files.rglob("*.yang")):
+                archive.write(file, file.relative_to(files))
+        return packed.getvalue()
+    except OSError as error:
+        raise UsageError(f"{files} cannot be read: {error.strerror}") from error
