@@ -26,6 +26,7 @@ NAMES = (
     "policy",
     "guards",
     "module_sets",
+    "validation",
 )
 ONLY_WHEN_NAMED = ("scale", "tables", "k6", "lines")
 """Measurements that take many minutes, that need a folder from elsewhere, or that run nothing."""

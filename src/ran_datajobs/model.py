@@ -135,6 +135,14 @@ class ActivationMode(enum.StrEnum):
     STOP_ON_ERROR = "STOP_ON_ERROR"  # the first failure ends the sub-job, the rest is NOT_STARTED
 
 
+class Validation(enum.StrEnum):
+    """What happens to an operation that the class model of its object does not allow."""
+
+    OFF = "OFF"  # operations are not validated
+    WARN = "WARN"  # it is sent, and the job has a warning
+    STRICT = "STRICT"  # it fails and is not sent; what the model does not know gives a warning
+
+
 class ScopeType(enum.StrEnum):
     """Which objects below the base a read reaches (TS 32.158 §6.1)."""
 
@@ -227,6 +235,7 @@ class Reason(enum.StrEnum):
     MODE_NOT_SUPPORTED = (
         "MODE_NOT_SUPPORTED"  # the plugin does not honour STOP_ON_ERROR, or does not read by selector
     )
+    VALIDATION_FAILED = "VALIDATION_FAILED"  # the class model does not allow it; TS 28.572 has no word for it
     POLICY_DENIED = "POLICY_DENIED"  # the policy executor did not allow it, or could not be asked
     CHANGED_SINCE = "CHANGED_SINCE"  # the object is not as the guard of the operation expects it
     CANCELLED = "CANCELLED"  # a cancel came first
@@ -313,6 +322,22 @@ class Ignored(Struct, frozen=True):
     """The keys of a request that were ignored: the first of them, and how many there are."""
 
     keys: tuple[IgnoredKey, ...]
+    count: int
+
+
+class OperationWarning(Struct, frozen=True, rename="camel"):
+    """What validation found wrong with an operation that it did not fail for it."""
+
+    operation_id: str | int
+    path: str
+    reason: str
+    detail: str
+
+
+class Warnings(Struct, frozen=True):
+    """The warnings of a job: the first of them, and how many there are."""
+
+    items: tuple[OperationWarning, ...]
     count: int
 
 

@@ -34,6 +34,7 @@ class Explanation(Struct, frozen=True):
 
 _UNTIL_THEN: Final = "a retry is safe, but fails again until then."
 _SAME_AGAIN: Final = "a retry is safe, but sends the same again and fails."
+_SAME_UNSENT: Final = "a retry is safe, but fails again, because the same is validated again."
 _NOTHING_SENT: Final = "a retry is safe, because nothing was sent."
 _LOOK_FIRST: Final = "before you retry a write, look at its object, because it may have been changed."
 _READS_AT_ONCE: Final = f"Retry reads at once; {_LOOK_FIRST}"
@@ -96,6 +97,13 @@ OURS: Final = {
         "not sent.",
         "Have the plugin registered with what the detail names and retry, or submit a new job as "
         f"BEST_EFFORT, or with a path and a scope; {_NOTHING_SENT}",
+    ),
+    Reason.VALIDATION_FAILED: _texts(
+        "The class model does not allow it",
+        "The job asks for STRICT validation, and the class model of the object does not allow the operation "
+        "in a way that TS 28.572 has no word for, so that the operation was not sent.",
+        "Correct the operation, as the detail says, in a new job, or submit it with WARN or without "
+        f"validation; {_SAME_UNSENT}",
     ),
     Reason.POLICY_DENIED: _texts(
         "The policy executor does not allow it",

@@ -152,7 +152,6 @@ async def test_one_hundred_errors_are_listed_and_all_are_counted(unchanged: Api)
     ("body", "pointer"),
     [
         (WRITE | {"activationMode": "ATOMIC"}, "#/activationMode"),
-        (WRITE | {"validation": "STRICT"}, "#/validation"),
         (WRITE | {"Undoable": True}, "#/Undoable"),
         ({"data": [WRITE["data"][0] | {"expect": {"exists": True}}]}, "#/data/0/expect"),
     ],

@@ -20,6 +20,7 @@ from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.module_reader import ModuleReader
 from ran_datajobs.messaging.bus import Bus
 from ran_datajobs.messaging.postgres import PostgresBus
+from ran_datajobs.planning.model_validation import ModelSource
 from ran_datajobs.plugins.policy import PolicyExecutor
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import ObjectStore
@@ -38,6 +39,7 @@ class ApiDependencies:
     the folder of the page. ``event_keep_alive``: seconds without an event after which a stream sends a
     comment, so that no proxy closes the connection. ``embedded_bus``: the bus, if it is the embedded one, for
     the two topic routes. ``policy``: the policy executor that is asked for writes, if there is one.
+    ``models``: those by which jobs are validated.
     """
 
     settings: Settings
@@ -54,6 +56,7 @@ class ApiDependencies:
     max_event_streams: int = 1000
     event_keep_alive: float = 15.0
     policy: PolicyExecutor | None = None
+    models: ModelSource = field(default_factory=ModelSource)
     embedded_bus: PostgresBus | None = field(init=False)
     bodies: BodyReceiver = field(init=False)
     changes: JobChanges = field(init=False)

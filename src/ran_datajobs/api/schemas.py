@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ran_datajobs.api import paths
-from ran_datajobs.model import ActivationMode, IgnoredKey, Op, Scope
+from ran_datajobs.model import ActivationMode, IgnoredKey, Op, OperationWarning, Scope, Validation
 from ran_datajobs.nrm.selectors import MAX_TEXT
 from ran_datajobs.planning.envelope import DEFAULT_PRIORITY, HIGHEST_PRIORITY, MAX_AFTER, MAX_NAME
 from ran_datajobs.planning.keys import NOT_OFFERED
@@ -65,6 +65,13 @@ class SubmitBody(Struct, rename="camel"):
     data_content_type: _ContentType | UnsetType = UNSET
     name: Annotated[str, Meta(max_length=MAX_NAME)] | UnsetType = UNSET
     activation_mode: ActivationMode = ActivationMode.BEST_EFFORT
+    validation: Annotated[
+        Validation,
+        Meta(
+            description="Whether operations are compared with the class model of their CM handle. STRICT: "
+            "what is wrong fails and is not sent; WARN: it is sent, and listed in `warnings`."
+        ),
+    ] = Validation.OFF
     priority: Annotated[int, Meta(ge=0, le=HIGHEST_PRIORITY)] = DEFAULT_PRIORITY
     after: Annotated[list[UUID], Meta(max_length=MAX_AFTER)] | UnsetType = UNSET
 
@@ -188,7 +195,7 @@ class PlannedOperations(Struct, frozen=True):
 
 class UnmatchedOperation(Struct, frozen=True, rename="camel"):
     """An operation that would be in no sub-job, or a part of a read that would not. ``detail``: of the policy
-    executor, if that denies it."""
+    executor or the validation, if that is why."""
 
     operation_id: str | int
     path: str
@@ -200,7 +207,8 @@ class UnmatchedOperation(Struct, frozen=True, rename="camel"):
 class Plan(Struct, frozen=True, rename="camel"):
     """The plan of a submit: the answer to ``dryRun``. Nothing is sent or stored.
 
-    ``ignored``: as in the answer to a submit.
+    ``ignored``: as in the answer to a submit. ``warnings``: the first 100 of the ``warningCount`` of the
+    validation; absent if there are none.
     """
 
     sub_jobs: list[PlannedSubJob]
@@ -208,6 +216,8 @@ class Plan(Struct, frozen=True, rename="camel"):
     unmatched: list[UnmatchedOperation]
     ignored: tuple[IgnoredKey, ...] | UnsetType = UNSET
     ignored_count: int | UnsetType = UNSET
+    warnings: tuple[OperationWarning, ...] | UnsetType = UNSET
+    warning_count: int | UnsetType = UNSET
 
 
 class TopicMessage(Struct, frozen=True):

@@ -33,10 +33,11 @@ from ran_datajobs.api.tokens import Client
 from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.errors import InvalidRequest, StorageUnavailable, StoreUnavailable
 from ran_datajobs.inventory.owners import Owners
-from ran_datajobs.model import JobType, OperationState, Reason
+from ran_datajobs.model import JobType, OperationState, Reason, Validation
+from ran_datajobs.planning.model_validation import ModelsByTag
 from ran_datajobs.planning.policy import Verdicts, inquiry
 from ran_datajobs.planning.request import JobRequest, check_request, read_accepted
-from ran_datajobs.planning.split import split, split_and_ask, split_permitted
+from ran_datajobs.planning.split import split, split_and_ask, split_permitted, tags_of
 from ran_datajobs.plugins.policy import PolicyExecutor
 from ran_datajobs.results.parts import load_failures
 from ran_datajobs.store import jobs, results
@@ -44,6 +45,7 @@ from ran_datajobs.store.jobs import JobRow, NewJob
 
 ZSTD_LEVEL: Final = 1
 _MAX_KNOWN_BUCKETS: Final = 1000
+_OF_INVENTORY: Final = frozenset({Reason.UNMATCHED, Reason.NO_DATA_PRODUCER, Reason.MODE_NOT_SUPPORTED})
 _KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 
 
@@ -151,6 +153,7 @@ def _left_over(stored: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:
             "dataAcceptType": envelope.accept_type,
             "dataContentType": envelope.content_type,
             "activationMode": envelope.activation_mode,
+            "validation": envelope.validation,
             "priority": envelope.priority,
             "name": envelope.name,
             "data": left,
@@ -160,14 +163,15 @@ def _left_over(stored: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:
 
 
 async def _plan(api: ApiDependencies, caller: Client, read: JobRequest, body: bytes) -> Plan:
-    """The plan of the request, with the operations that the policy executor allows now."""
+    """The plan of the request, with the operations that validation and the policy executor allow now."""
     owners = await api.owners.catch_up()
+    models = await _models(api, read, body, owners)
     if api.policy is None:
-        found = await asyncio.to_thread(split, body, owners)
+        found = await asyncio.to_thread(split, body, owners, models)
     else:
-        verdicts = await _verdicts(api, api.policy, caller, body, owners)
+        verdicts = await _verdicts(api, api.policy, caller, body, owners, models)
         whole_job = api.settings.policy_scope == "job"
-        found = await asyncio.to_thread(split_permitted, body, owners, verdicts, whole_job=whole_job)
+        found = await asyncio.to_thread(split_permitted, body, owners, verdicts, models, whole_job=whole_job)
     # A read can have several refused parts and counts as one operation.
     refused = {each.position: each for each in found.refused}.values()
     return Plan(
@@ -180,22 +184,36 @@ async def _plan(api: ApiDependencies, caller: Client, read: JobRequest, body: by
             schemas.UnmatchedOperation(
                 each.operation.operation_id,
                 each.operation.path,
-                each.reason.value,
+                each.reason,
                 each.operation.data_node_selector,
-                each.detail if each.reason is Reason.POLICY_DENIED else msgspec.UNSET,
+                msgspec.UNSET if each.reason in _OF_INVENTORY else each.detail,
             )
             for each in refused
         ],
         ignored=read.ignored.keys if read.ignored else msgspec.UNSET,
         ignored_count=read.ignored.count if read.ignored else msgspec.UNSET,
+        warnings=found.warnings.items if found.warnings else msgspec.UNSET,
+        warning_count=found.warnings.count if found.warnings else msgspec.UNSET,
     )
 
 
+async def _models(api: ApiDependencies, read: JobRequest, body: bytes, owners: Owners) -> ModelsByTag | None:
+    """The class models of a request that is validated."""
+    if read.validation is Validation.OFF:
+        return None
+    return await api.models.of_tags(await asyncio.to_thread(tags_of, body, owners))
+
+
 async def _verdicts(
-    api: ApiDependencies, policy: PolicyExecutor, caller: Client, body: bytes, owners: Owners
+    api: ApiDependencies,
+    policy: PolicyExecutor,
+    caller: Client,
+    body: bytes,
+    owners: Owners,
+    models: ModelsByTag | None,
 ) -> Verdicts:
     """Ask the policy executor, as the settings say with the header of the caller."""
-    _, batches = await asyncio.to_thread(split_and_ask, body, owners)
+    _, batches = await asyncio.to_thread(split_and_ask, body, owners, models)
     allow = api.settings.policy_unreachable == "allow"
     return await policy.answer(
         inquiry(batches, allow_unreachable=allow),
@@ -230,7 +248,9 @@ async def accept(
     """
     verdicts: bytes | None = None
     if api.policy is not None and api.settings.asks_policy_as_caller and read.type is JobType.WRITE:
-        asked = await _verdicts(api, api.policy, caller, body, await api.owners.catch_up())
+        owners = await api.owners.catch_up()
+        models = await _models(api, read, body, owners)
+        asked = await _verdicts(api, api.policy, caller, body, owners, models)
         verdicts = await off_loop(len(body), asked.encoded)
     job = NewJob(
         job_id=uuid4(),

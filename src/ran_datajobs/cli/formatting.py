@@ -96,6 +96,16 @@ def ignored_in_words(answer: Mapping[str, Any]) -> str:
     return clean(", ".join(said) + (f" and {more} more" if more > 0 else ""))
 
 
+def warnings_in_words(answer: Mapping[str, Any]) -> str:
+    """For example ``150, the first for operation 4: NRCellDU has no attribute tilt``; empty without any."""
+    warnings = answer.get("warnings") or []
+    if not warnings:
+        return ""
+    first = warnings[0]
+    count = answer.get("warningCount", len(warnings))
+    return clean(f"{count}, the first for operation {first['operationId']}: {first['detail']}")
+
+
 def plural(count: Any, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
 
@@ -269,6 +279,7 @@ def job(job: Mapping[str, Any], causes: Sequence[str] = ()) -> None:
         ("Priority", job["priority"]),
         ("Retry of", job.get("retryOf")),
         ("Ignored", ignored_in_words(job)),
+        ("Warnings", warnings_in_words(job)),
         ("Destination", job.get("destination")),
         ("Delivery", delivery_in_words(job)),
         ("Created", job["createdAt"]),

@@ -220,20 +220,23 @@ def _show_plan(settings: Settings, plan: dict[str, Any]) -> None:
         [(sub["dmiServiceName"], sub["dataProducerId"], sub["operations"]) for sub in plan["subJobs"]],
     )
     counts = plan["operations"]
-    denied = sum("detail" in lost for lost in plan["unmatched"])
+    details = [lost["reason"] for lost in plan["unmatched"] if "detail" in lost]
+    denied = details.count("POLICY_DENIED")
+    invalid = len(details) - denied
     formatting.console().print(
         f"\n{counts['total']} operations in {len(plan['subJobs'])} sub-jobs, {counts['unmatched']} unmatched"
         + (f", {denied} denied" if denied else "")
+        + (f", {invalid} invalid" if invalid else "")
     )
     if plan["unmatched"]:
         formatting.table(
-            ("OPERATION", "PATH", "REASON", "DETAIL")[: 4 if denied else 3],
+            ("OPERATION", "PATH", "REASON", "DETAIL")[: 4 if details else 3],
             [
                 (
                     lost["operationId"],
                     formatting.target_of(lost),
                     lost["reason"],
-                    *([lost.get("detail", "")] if denied else []),
+                    *([lost.get("detail", "")] if details else []),
                 )
                 for lost in plan["unmatched"]
             ],
@@ -241,4 +244,6 @@ def _show_plan(settings: Settings, plan: dict[str, Any]) -> None:
         for reason in sorted({lost["reason"] for lost in plan["unmatched"]}):
             words = explanation_of(reason)
             formatting.paragraph(f"{formatting.clean(reason)}: {words.meaning} {words.advice}")
+    if warnings := formatting.warnings_in_words(plan):
+        formatting.paragraph(f"Warnings of the validation: {warnings}")
     _show_ignored(settings, plan)

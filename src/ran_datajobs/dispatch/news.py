@@ -41,7 +41,7 @@ class DispatchNews:
         self._silent_since: dict[int, float] = {}
         self._shut_since: dict[int, float] = {}
 
-    def planned(self, job: LeasedJob, sub_jobs: int, refused: Counter[Reason], seconds: float) -> None:
+    def planned(self, job: LeasedJob, sub_jobs: int, refused: Counter[str], seconds: float) -> None:
         """Report that a job was split; ``refused``: the number of operations in no sub-job, by reason."""
         self.metrics.plan_seconds.observe(seconds)
         not_started = refused[Reason.NOT_STARTED]
@@ -51,7 +51,11 @@ class DispatchNews:
         ):
             if count:
                 self.metrics.operations_ended.labels(state.value).inc(count)
-        self._count_reasons(refused.items())
+        known = Reason.__members__
+        self._count_reasons(
+            (reason if reason in known else Reason.VALIDATION_FAILED, count)
+            for reason, count in refused.items()
+        )
         self.log.info(
             "job.planned",
             job_id=str(job.job_id),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import zstandard
@@ -18,10 +18,18 @@ from ran_datajobs.dispatch.news import DispatchNews
 from ran_datajobs.errors import PolicyUnavailable
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
-from ran_datajobs.model import UNMATCHED_PART, OperationCounts, OperationState, Response
+from ran_datajobs.model import UNMATCHED_PART, OperationCounts, OperationState, Response, Validation
 from ran_datajobs.planning import policy
+from ran_datajobs.planning.model_validation import ModelsByTag, ModelSource
 from ran_datajobs.planning.policy import Batch, Verdicts
-from ran_datajobs.planning.split import Plan, RejectedOperation, split, split_and_ask, split_permitted
+from ran_datajobs.planning.split import (
+    Plan,
+    RejectedOperation,
+    split,
+    split_and_ask,
+    split_permitted,
+    tags_of,
+)
 from ran_datajobs.plugins.policy import PolicyExecutor
 from ran_datajobs.results.objects import ObjectStore, manifest_key
 from ran_datajobs.results.outcomes import count, verdict, why
@@ -52,6 +60,7 @@ class JobSteps:
     runtime: Runtime
     news: DispatchNews
     policy: PolicyExecutor | None = None
+    models: ModelSource = field(default_factory=ModelSource)
 
     async def plan(self, job: LeasedJob) -> None:
         """Plan the job, which ends its lease. Raises Fenced when the lease is void, and PolicyUnavailable
@@ -65,23 +74,34 @@ class JobSteps:
         reasons = Counter(each.reason for each in plan.refused)
         not_started = sum(each.state is OperationState.NOT_STARTED for each in plan.refused)
         failed = 0 if plan.parts_of else len(plan.refused) - plan.unmatched - not_started
-        planned = PlannedJob(plan.sub_jobs, plan.unmatched, failed, bool(plan.parts_of), refused, not_started)
+        planned = PlannedJob(
+            plan.sub_jobs,
+            plan.unmatched,
+            failed,
+            bool(plan.parts_of),
+            refused,
+            not_started,
+            plan.warnings,
+        )
         await self.store.record_plan(job, planned)
         await reached(Checkpoint.PLAN_STORED)
         self.news.planned(job, len(plan.sub_jobs), reasons, self.runtime.now() - begun)
 
     async def _permitted(self, job: LeasedJob, owners: Owners) -> Plan:
-        """The plan of the operations that the policy executor allows, if there is one. It is asked before
-        anything is stored or sent: after a crash it is asked again."""
+        """The plan of the operations that the class models and the policy executor allow, if there is one. It
+        is asked before anything is stored or sent: after a crash it is asked again."""
         in_thread, stored = self.runtime.in_thread, job.verdicts
+        models = await self._models(job, owners)
         whole_job = self.settings.policy_scope == "job"
         if stored is not None:
             return await in_thread(
-                lambda: split_permitted(_request(job), owners, policy.decoded(stored), whole_job=whole_job)
+                lambda: split_permitted(
+                    _request(job), owners, policy.decoded(stored), models, whole_job=whole_job
+                )
             )
         if self.policy is None or job.cancel_requested:  # nothing of a cancelled job is sent
-            return await in_thread(lambda: split(_request(job), owners))
-        plan, batches = await in_thread(lambda: split_and_ask(_request(job), owners))
+            return await in_thread(lambda: split(_request(job), owners, models))
+        plan, batches = await in_thread(lambda: split_and_ask(_request(job), owners, models))
         if not batches:
             return plan
         if self.settings.asks_policy_as_caller:
@@ -90,7 +110,16 @@ class JobSteps:
             verdicts = await self._ask(self.policy, batches, job.step_failures + 1)
             if not verdicts.denied:
                 return plan
-        return await in_thread(lambda: split_permitted(_request(job), owners, verdicts, whole_job=whole_job))
+        return await in_thread(
+            lambda: split_permitted(_request(job), owners, verdicts, models, whole_job=whole_job)
+        )
+
+    async def _models(self, job: LeasedJob, owners: Owners) -> ModelsByTag | None:
+        """The class models of a job that is validated."""
+        if job.validation is Validation.OFF:
+            return None
+        tags = await self.runtime.in_thread(lambda: tags_of(_request(job), owners))
+        return await self.models.of_tags(tags)
 
     async def _ask(self, executor: PolicyExecutor, batches: list[Batch], tries: int) -> Verdicts:
         allow = self.settings.policy_unreachable == "allow"

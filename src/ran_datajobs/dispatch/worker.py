@@ -34,6 +34,7 @@ from ran_datajobs.errors import (
 )
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.model import Stage, Status
+from ran_datajobs.planning.model_validation import ModelSource
 from ran_datajobs.plugins.circuit_breaker import CircuitBreakers
 from ran_datajobs.plugins.policy import PolicyExecutor
 from ran_datajobs.plugins.port import DmiPlugin, PluginProfile
@@ -84,6 +85,7 @@ class Worker:
     runtime: Runtime = field(default_factory=Runtime)
     limits: DispatchLimits = field(default_factory=DispatchLimits)
     policy: PolicyExecutor | None = None
+    models: ModelSource = field(default_factory=ModelSource)
 
     def __post_init__(self) -> None:
         self.write = TransitionWriter(self.store, self.runtime, self.news, self.due_in)
@@ -96,7 +98,14 @@ class Worker:
             self.stopping,
         )
         self.steps = JobSteps(
-            self.store, self.index, self.objects, self.settings, self.runtime, self.news, self.policy
+            self.store,
+            self.index,
+            self.objects,
+            self.settings,
+            self.runtime,
+            self.news,
+            self.policy,
+            self.models,
         )
         self._wake = asyncio.Event()
         self._due = set(KINDS)

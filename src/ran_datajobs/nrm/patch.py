@@ -149,7 +149,7 @@ def _on_object(patch: Patch, objects: Objects, model: Model) -> ErrorDetail | No
 
 def _put(patch: Patch, objects: Objects, model: Model) -> ErrorDetail | None:
     key = patch.key
-    given = _resource(key, patch.value)
+    given = resource_of(key, patch.value)
     if isinstance(given, ErrorDetail):
         return given
     managed = model.managed_class(class_of(key))
@@ -170,7 +170,7 @@ def _put(patch: Patch, objects: Objects, model: Model) -> ErrorDetail | None:
     return None
 
 
-def _resource(key: str, value: Any) -> Attributes | ErrorDetail:
+def resource_of(key: str, value: Any) -> Attributes | ErrorDetail:
     """The attributes in a value: of a Resource, or of an object with attributes only.
 
     Members of a Resource that are null are treated as absent.
@@ -323,7 +323,7 @@ def _patched(
 def _merged(patch: Patch, old: Attributes, pointer: tuple[str, ...]) -> Any:
     value = patch.value
     if patch.pointer is None and type(value) is dict and type(value.get("attributes")) is dict:
-        value = _resource(patch.key, value)
+        value = resource_of(patch.key, value)
         if isinstance(value, ErrorDetail):
             return value
     if pointer:

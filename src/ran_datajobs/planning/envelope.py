@@ -17,7 +17,7 @@ from msgspec import Raw, Struct
 
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.http.json_body import MOST_STEPS, Key, decoded, got
-from ran_datajobs.model import ActivationMode
+from ran_datajobs.model import ActivationMode, Validation
 from ran_datajobs.planning.keys import ENVELOPE, OCCURS_TWICE, Problems, UnknownKeys
 from ran_datajobs.plugins.wire import ACCEPT_TYPES, CONTENT_TYPES, JSON_PATCH_3GPP, TREE_HIERARCHICAL
 
@@ -37,6 +37,7 @@ ATOMIC: Final = "ATOMIC"
 
 
 _MODES: Final = frozenset(ActivationMode)
+_VALIDATIONS: Final = frozenset(Validation)
 
 
 class Envelope(Struct, frozen=True):
@@ -48,6 +49,7 @@ class Envelope(Struct, frozen=True):
     name: str | None = None
     priority: int = DEFAULT_PRIORITY
     after_jobs: tuple[uuid.UUID, ...] = ()
+    validation: Validation = Validation.OFF
 
 
 def open_envelope(
@@ -78,6 +80,7 @@ def open_envelope(
         unknown.not_offered.add("#/activationMode", f"ATOMIC is not offered: use one of {allowed}")
         del fields["activationMode"]
     mode = _one_of(fields, "activationMode", _MODES, ActivationMode.BEST_EFFORT, problems)
+    validation = _one_of(fields, "validation", _VALIDATIONS, Validation.OFF, problems)
     accept_types, content_types = (None, None) if any_types else (ACCEPT_TYPES, CONTENT_TYPES)
     envelope = Envelope(
         accept_type=_one_of(fields, "dataAcceptType", accept_types, TREE_HIERARCHICAL, problems),
@@ -86,6 +89,7 @@ def open_envelope(
         name=_name(fields, problems),
         priority=_priority(fields, problems),
         after_jobs=_after(fields, problems),
+        validation=Validation(validation),
     )
     unknown.in_envelope(members)
     return envelope, None if data is None or bytes(memoryview(data)[:4]) == b"null" else data

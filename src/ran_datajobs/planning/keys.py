@@ -30,12 +30,21 @@ from ran_datajobs.model import Ignored, IgnoredKey
 
 ENVELOPE: Final = {
     key.lower(): key
-    for key in ("dataAcceptType", "dataContentType", "name", "activationMode", "priority", "after", "data")
+    for key in (
+        "dataAcceptType",
+        "dataContentType",
+        "name",
+        "activationMode",
+        "validation",
+        "priority",
+        "after",
+        "data",
+    )
 }
 """The keys of an envelope by their lower-case form."""
 
 NOT_OFFERED: Final = {
-    name.lower(): name for name in ("validation", "preview", "basedOn", "skipUnchanged", "expect", "undoable")
+    name.lower(): name for name in ("preview", "basedOn", "skipUnchanged", "expect", "undoable")
 }
 """Features that are not offered yet, as keys or query parameters, by their lower-case form."""
 

@@ -27,10 +27,14 @@ from ran_datajobs.model import (
     PlannedSubJob,
     Reason,
     ScopeType,
+    Validation,
+    Warnings,
 )
 from ran_datajobs.nrm import fdn
 from ran_datajobs.nrm import filter as nrm_filter
 from ran_datajobs.nrm.names import common_ancestor
+from ran_datajobs.planning.envelope import Envelope
+from ran_datajobs.planning.model_validation import JobValidation, ModelsByTag
 from ran_datajobs.planning.policy import Batch, Questions, Verdicts, is_asked
 from ran_datajobs.planning.request import open_accepted, read_in_pieces
 from ran_datajobs.planning.selectors import Route, routes_of
@@ -55,17 +59,20 @@ _MOST_DEPTHS: Final = 3
 
 
 class RejectedOperation(Struct, frozen=True):
-    """An operation, or one part of a fanned-out read, that is sent to no plugin. ``position``: from 0."""
+    """An operation, or one part of a fanned-out read, that is sent to no plugin. ``position``: from 0.
+
+    ``reason``: a :class:`~ran_datajobs.model.Reason`, or one of TS 28.572 from validation.
+    """
 
     position: int
     operation: Operation
-    reason: Reason
+    reason: str
     detail: str
 
     @property
     def state(self) -> OperationState:
         """Its outcome."""
-        is_stopped = self.reason is Reason.NOT_STARTED
+        is_stopped = self.reason == Reason.NOT_STARTED
         return OperationState.NOT_STARTED if is_stopped else OperationState.FAILED
 
 
@@ -74,18 +81,19 @@ class Plan(Struct, frozen=True):
 
     ``sub_jobs`` are in order of first appearance and keep the request's order within. ``parts_of`` holds, by
     id text, the number of parts of each operation with several parts: one per sub-job and one per entry of
-    ``refused`` that contains the operation.
+    ``refused`` that contains the operation. ``warnings``: of the validation.
     """
 
     sub_jobs: list[PlannedSubJob]
     refused: list[RejectedOperation]
     parts_of: dict[str, int]
+    warnings: Warnings | None = None
 
     @property
     def unmatched(self) -> int:
         """The number of operations that no CM handle owns, nor any part of them."""
         return sum(
-            each.reason is Reason.UNMATCHED and each.operation.id_text not in self.parts_of
+            each.reason == Reason.UNMATCHED and each.operation.id_text not in self.parts_of
             for each in self.refused
         )
 
@@ -93,10 +101,11 @@ class Plan(Struct, frozen=True):
 class Permission(Struct, frozen=True):
     """What decides whether an operation with an owner may be sent; by default nothing.
 
-    ``questions`` collects the operations that need permission. ``verdicts``: which have it. ``stopped``: why
-    none is sent.
+    ``models``: of a job that is validated. ``questions`` collects the operations that need permission.
+    ``verdicts``: which have it. ``stopped``: why none is sent.
     """
 
+    models: ModelsByTag | None = None
     questions: Questions | None = None
     verdicts: Verdicts | None = None
     stopped: str | None = None
@@ -171,11 +180,14 @@ class _SubJobBuilder:
 class _Splitter:
     """One run of a split. Callers pass operations in order, in batches: all writes, or all reads."""
 
-    def __init__(self, activation_mode: ActivationMode, owners: Owners, permission: Permission) -> None:
+    def __init__(self, envelope: Envelope, owners: Owners, permission: Permission) -> None:
         self._owners = owners
         self._permission = permission
         self._needs_permission = permission != Permission()
-        self._stops = activation_mode is ActivationMode.STOP_ON_ERROR
+        self._stops = envelope.activation_mode is ActivationMode.STOP_ON_ERROR
+        self._validation: JobValidation | None = None
+        if permission.models is not None and envelope.validation is not Validation.OFF:
+            self._validation = JobValidation(envelope.validation, permission.models)
         self._drafts: dict[tuple[int, str], _SubJobBuilder] = {}
         self._classes_of_filter = functools.cache(_classes_of_filter)
         self._owners_named = functools.cache(lambda *begins: one_per_lane(owners.named(*begins)))
@@ -188,7 +200,8 @@ class _Splitter:
     def plan(self) -> Plan:
         """Return the plan of all operations that were placed."""
         sub_jobs = [draft.planned() for draft in self._drafts.values() if not draft.is_empty]
-        return Plan(sub_jobs, self._refused, self._parts_of)
+        warnings = self._validation.warnings if self._validation is not None else None
+        return Plan(sub_jobs, self._refused, self._parts_of, warnings)
 
     def place(self, operations: list[SeedOperation]) -> None:
         """Assign the next operations to sub-jobs; their CM handle data is overwritten."""
@@ -222,6 +235,10 @@ class _Splitter:
     ) -> bool:
         """False if the operation must not be sent: it is refused."""
         permission = self._permission
+        if not self._is_valid(position, operation, owner):
+            if self._stops:
+                draft.stopped = draft.stopped or "the class model does not allow an earlier operation"
+            return False
         if permission.questions is not None:
             permission.questions.add(position, operation, owner)
         if permission.verdicts is not None and is_asked(operation.op):
@@ -234,7 +251,17 @@ class _Splitter:
         stopped = permission.stopped or draft.stopped
         if stopped is not None:
             self._refuse(position, operation, Reason.NOT_STARTED, stopped)
+        elif self._validation is not None:
+            self._validation.sent()
         return stopped is None
+
+    def _is_valid(self, position: int, operation: SeedOperation, owner: Owner) -> bool:
+        """False if the operation fails because of the class model: it is refused."""
+        failure = self._validation.failure(operation, owner) if self._validation is not None else None
+        if failure is not None:
+            detail = f"not sent, because it fails validation: {failure.detail}"
+            self._refuse(position, operation, failure.reason, detail)
+        return failure is None
 
     def _encode(self, drafts: Iterable[_SubJobBuilder]) -> None:
         """Encode what was added to ``drafts``, and compress all if that is much: it is held in memory."""
@@ -253,7 +280,10 @@ class _Splitter:
                 continue
             key = fdn.key_of_path(operation.path)
             lanes: dict[tuple[int, str], Owner] = {}
-            for owner in self._read_owners(operation, key):
+            base = self._owners.owner_of(key)
+            if base is not None and not self._is_valid(position, operation, base):
+                continue
+            for owner in self._read_owners(operation, key, base):
                 lanes.setdefault((owner.read_plugin.plugin_id, owner.data_producer_id), owner)
             for owner in lanes.values():
                 self._add_part(position, operation, owner)
@@ -273,8 +303,7 @@ class _Splitter:
             if self._parts % _MOST_UNENCODED == 0:
                 self._encode(self._drafts.values())
 
-    def _read_owners(self, operation: SeedOperation, key: str) -> Iterator[Owner]:
-        base = self._owners.owner_of(key)
+    def _read_owners(self, operation: SeedOperation, key: str, base: Owner | None) -> Iterator[Owner]:
         if base is not None:
             yield base
         level = self._reach(operation, key)
@@ -364,45 +393,68 @@ class _Splitter:
             draft = self._drafts[lane] = _SubJobBuilder(plugin, owner.data_producer_id, self._compressor)
         return draft
 
-    def _refuse(self, position: int, operation: SeedOperation, reason: Reason, detail: str) -> None:
+    def _refuse(self, position: int, operation: SeedOperation, reason: str, detail: str) -> None:
         operation_id = cast("str | int", operation.operation_id)
         selector = UNSET if operation.data_node_selector is None else operation.data_node_selector
         rejected = Operation(operation.op, operation.path, operation_id, data_node_selector=selector)
         self._refused.append(RejectedOperation(position, rejected, reason, detail))
 
 
-def split(body: bytes, owners: Owners) -> Plan:
+def split(body: bytes, owners: Owners, models: ModelsByTag | None = None) -> Plan:
     """Split a request that was accepted into sub-jobs and refused operations.
 
-    Nothing is checked again. Operations are decoded in batches of about a thousand, and each batch is encoded
-    for its plugins at once.
+    ``models``: the class models of a job that is validated. Nothing else is checked again. Operations are
+    decoded in batches of about a thousand, and each batch is encoded for its plugins at once.
     """
-    return _split_by(body, owners, Permission())
+    return _split_by(body, owners, Permission(models))
 
 
-def split_and_ask(body: bytes, owners: Owners) -> tuple[Plan, list[Batch]]:
-    """The plan if all operations are permitted, and the operations that need permission."""
+def split_and_ask(body: bytes, owners: Owners, models: ModelsByTag | None = None) -> tuple[Plan, list[Batch]]:
+    """The plan if all operations are permitted, and the operations that need permission: not those that the
+    validation fails."""
 
     def read(text: bytes, pieces: Iterable[bytes] | None) -> tuple[Plan, list[Batch]]:
         questions = Questions()
-        plan = _split(text, pieces, owners, Permission(questions))
+        plan = _split(text, pieces, owners, Permission(models, questions))
         questions.close()
         return plan, questions.batches
 
     return read_in_pieces(body, read)
 
 
-def split_permitted(body: bytes, owners: Owners, verdicts: Verdicts, *, whole_job: bool) -> Plan:
+def split_permitted(
+    body: bytes,
+    owners: Owners,
+    verdicts: Verdicts,
+    models: ModelsByTag | None = None,
+    *,
+    whole_job: bool,
+) -> Plan:
     """The plan of the operations that are permitted. The others have failed with ``POLICY_DENIED``; in a job
     that is ``STOP_ON_ERROR`` those behind them for the same lane are not started.
 
     ``whole_job``: nothing is sent if an operation that would be sent is denied: the others are not started.
     """
-    plan = _split_by(body, owners, Permission(verdicts=verdicts))
-    if whole_job and (denied := sum(each.reason is Reason.POLICY_DENIED for each in plan.refused)):
+    plan = _split_by(body, owners, Permission(models, verdicts=verdicts))
+    if whole_job and (denied := sum(each.reason == Reason.POLICY_DENIED for each in plan.refused)):
         stopped = f"the policy executor denies {denied} of the job's operations, and so the whole job"
-        plan = _split_by(body, owners, Permission(verdicts=verdicts, stopped=stopped))
+        plan = _split_by(body, owners, Permission(models, verdicts=verdicts, stopped=stopped))
     return plan
+
+
+def tags_of(body: bytes, owners: Owners) -> set[str]:
+    """The module set tags of the CM handles that own the objects in a request that was accepted."""
+
+    def read(text: bytes, pieces: Iterable[bytes] | None) -> set[str]:
+        _, batches = open_accepted(text, pieces)
+        return {
+            owner.module_set_tag
+            for operations in batches
+            for owner in owners_of([each.path for each in operations if each.path], owners)
+            if owner is not None and owner.module_set_tag
+        }
+
+    return read_in_pieces(body, read) if any(owner.module_set_tag for owner in owners) else set()
 
 
 def _split_by(body: bytes, owners: Owners, permission: Permission) -> Plan:
@@ -411,7 +463,7 @@ def _split_by(body: bytes, owners: Owners, permission: Permission) -> Plan:
 
 def _split(body: bytes, pieces: Iterable[bytes] | None, owners: Owners, permission: Permission) -> Plan:
     envelope, batches = open_accepted(body, pieces)
-    splitting = _Splitter(envelope.activation_mode, owners, permission)
+    splitting = _Splitter(envelope, owners, permission)
     for operations in batches:
         splitting.place(operations)
     return splitting.plan()

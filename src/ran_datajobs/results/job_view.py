@@ -14,7 +14,7 @@ from uuid import UUID
 from msgspec import UNSET, Struct, UnsetType
 
 from ran_datajobs.config import Settings
-from ran_datajobs.model import IgnoredKey, OperationCounts, Status, wire_status
+from ran_datajobs.model import IgnoredKey, OperationCounts, OperationWarning, Status, wire_status
 from ran_datajobs.results import waits
 from ran_datajobs.results.waits import WaitingFor
 from ran_datajobs.store import jobs as store_jobs
@@ -36,7 +36,8 @@ class JobAnswer(Struct, frozen=True, rename="camel"):
     ``delivery_detail`` is why the delivery waits or has failed, and ``waiting_for`` what the job waits for.
     After a cancel, ``cancelled_at`` is when it was accepted and ``ended_after_cancel`` how many operations
     plugins had executed, with or without success, that were counted after it.
-    ``ignored`` is there when keys of the request mean nothing here: the first 100 of ``ignored_count``.
+    ``ignored`` is there when keys of the request mean nothing here: the first 100 of ``ignored_count``, and
+    ``warnings`` when the validation warns of operations: the first 100 of ``warning_count``.
     """
 
     job_id: UUID
@@ -62,6 +63,8 @@ class JobAnswer(Struct, frozen=True, rename="camel"):
     reason: str | UnsetType = UNSET
     ignored: tuple[IgnoredKey, ...] | UnsetType = UNSET
     ignored_count: int | UnsetType = UNSET
+    warnings: tuple[OperationWarning, ...] | UnsetType = UNSET
+    warning_count: int | UnsetType = UNSET
 
 
 class SubJobAnswer(Struct, frozen=True, rename="camel"):
@@ -142,6 +145,8 @@ class JobView(Struct, frozen=True):
             reason=row.reason or UNSET,
             ignored=row.ignored.keys if row.ignored else UNSET,
             ignored_count=row.ignored.count if row.ignored else UNSET,
+            warnings=row.warnings.items if row.warnings else UNSET,
+            warning_count=row.warnings.count if row.warnings else UNSET,
         )
 
     def sub_job(self, row: SubJobRow, waiting: WaitingFor | None = None) -> SubJobAnswer:

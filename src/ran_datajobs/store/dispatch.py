@@ -21,7 +21,7 @@ from msgspec.structs import astuple
 
 from ran_datajobs.config import Settings
 from ran_datajobs.errors import Fenced
-from ran_datajobs.model import OperationCounts, PlannedSubJob, Stage, Status
+from ran_datajobs.model import OperationCounts, PlannedSubJob, Stage, Status, Validation, Warnings
 from ran_datajobs.store import inventory, jobs, results
 from ran_datajobs.store import sub_jobs as store
 from ran_datajobs.store.database import Connection, Database, columns, read
@@ -83,6 +83,7 @@ class LeasedJob(Struct, frozen=True):
     body: bytes | None
     verdicts: bytes | None = None
     cancel_requested: bool = False
+    validation: Validation = Validation.OFF
 
 
 Transition = Started | CancelSent | Postponement | Collecting | Ended | QuarantineOver
@@ -100,6 +101,7 @@ class PlannedJob(Struct, frozen=True):
     split_reads: bool
     parts: list[Part]
     not_started: int = 0
+    warnings: Warnings | None = None
 
 
 class Announces(Protocol):
@@ -406,6 +408,7 @@ class DispatchStore:
                 failed=plan.failed,
                 split_reads=plan.split_reads,
                 not_started=plan.not_started,
+                warnings=plan.warnings,
             )
             await results.record(connection, job.job_id, plan.parts)
             await connection.execute(_JOBS["commit_lazily"])

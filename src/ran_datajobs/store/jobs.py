@@ -14,7 +14,15 @@ import zstandard
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from ran_datajobs.model import DeliveryState, Ignored, JobType, OperationCounts, Status
+from ran_datajobs.model import (
+    DeliveryState,
+    Ignored,
+    JobType,
+    OperationCounts,
+    Status,
+    Validation,
+    Warnings,
+)
 from ran_datajobs.store import sub_jobs as store_sub_jobs
 from ran_datajobs.store.database import Connection, read, read_one
 from ran_datajobs.store.queries import named_queries
@@ -59,6 +67,7 @@ class NewJob(Struct, frozen=True):
     ignored: Ignored | None = None
     plugin_destination: str | None = None
     verdicts: bytes | None = None
+    validation: Validation = Validation.OFF
 
     @property
     def bucket_named(self) -> str:
@@ -98,7 +107,8 @@ class JobRow(_Counted, frozen=True, kw_only=True):
     cannot write result objects, since ``objects_since``. ``blocked``: a job that it names in ``after`` is
     open. ``cancelled_at``: when its cancel was accepted; ``ended_after_cancel``: number of operations that
     plugins executed and that were counted after the cancel.
-    ``ignored``: the keys of its request that have no effect; ``None`` if there are none.
+    ``ignored``: the keys of its request that have no effect; ``None`` if there are none. ``warnings``: of its
+    validation, once it is planned; ``None`` if there are none.
     ``delivery_topic``: where its results are delivered (see :mod:`ran_datajobs.store.outbox`); ``None`` if
     they stay in ``results_bucket``. ``plugin_destination``: as in :class:`NewJob`. ``split_reads``:
     operations have several parts. ``cancelled_sub_jobs``: number of sub-jobs that a cancel stopped.
@@ -125,6 +135,7 @@ class JobRow(_Counted, frozen=True, kw_only=True):
     ended_at: datetime | None
     version: int
     ignored: Ignored | None = None
+    warnings: Warnings | None = None
     blocked: bool = False
     sub_jobs_open: int = 0
     objects_cause: str | None = None
@@ -317,10 +328,11 @@ async def mark_planned(
     failed: int,
     split_reads: bool,
     not_started: int = 0,
+    warnings: Warnings | None = None,
 ) -> bool:
     """Record the plan's counts on a locked job and end the lease. A job without sub-jobs is due for its
     finish step. Returns whether a job named in ``after`` is not terminal."""
-    counts = sub_jobs, unmatched, failed, split_reads, not_started
+    counts = sub_jobs, unmatched, failed, split_reads, not_started, warnings
     return bool(await connection.fetchval(_SQL["mark_planned"], job_id, *counts))
 
 

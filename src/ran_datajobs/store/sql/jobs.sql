@@ -18,8 +18,8 @@ select job_id from data_job where job_id = any ($1::uuid[]) and ($2::text is nul
 with job as (
     insert into data_job (job_id, client, type, name, destination, destination_kind, results_bucket, accept_type,
                           content_type, activation_mode, priority, after_jobs, retry_of, operations, ignored,
-                          plugin_destination, blocked, due_at)
-    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $16, $17, cardinality($12::uuid[]) > 0,
+                          plugin_destination, validation, blocked, due_at)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $16, $17, $19, cardinality($12::uuid[]) > 0,
             clock_timestamp())
 ), request as (
     insert into job_request (job_id, body, verdicts) values ($1, $15, $18)
@@ -154,15 +154,15 @@ with recursive head as (
     update data_job j
     set lease = $5, leased_by = $6, leased_until = clock_timestamp() + make_interval(secs => $7)
     from picked where j.job_id = picked.job_id
-    returning j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, j.cancel_requested
+    returning j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, j.cancel_requested, j.validation
 )
 select l.job_id, l.lease, l.planned, l.step_failures, l.results_bucket, case when not l.planned then r.body end as body,
-       case when not l.planned then r.verdicts end as verdicts, l.cancel_requested
+       case when not l.planned then r.verdicts end as verdicts, l.cancel_requested, l.validation
 from leased l cross join lazily left join job_request r using (job_id);
 
 -- name: jobs_leased_under
 select j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, case when not j.planned then r.body end as body,
-       case when not j.planned then r.verdicts end as verdicts, j.cancel_requested
+       case when not j.planned then r.verdicts end as verdicts, j.cancel_requested, j.validation
 from data_job j left join job_request r using (job_id)
 where j.leased_until is not null and j.lease = $1;
 
@@ -198,7 +198,7 @@ select 1 from data_job where job_id = $1 and lease = $2;
 -- name: mark_planned
 update data_job j
 set planned = true, version = version + 1, sub_jobs = $2, sub_jobs_open = $2, unmatched = $3, failed = $4,
-    split_reads = $5, not_started = $6, step_failures = 0, objects_cause = null, objects_since = null,
+    split_reads = $5, not_started = $6, warnings = $7, step_failures = 0, objects_cause = null, objects_since = null,
     lease = null, leased_by = null, leased_until = null,
     due_at = case when $2 = 0 then clock_timestamp() end,
     blocked = exists (

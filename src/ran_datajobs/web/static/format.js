@@ -82,6 +82,15 @@ export function ignoredKeys(answer) {
     more > 0 ? ` and ${number(more)} more` : "");
 }
 
+/** What the validation warns of, as one paragraph; null when there is nothing. */
+export function warnings(answer) {
+  const listed = Array.isArray(answer.warnings) ? answer.warnings : [];
+  if (!listed.length) return null;
+  const count = answer.warningCount ?? listed.length;
+  return h("p", { class: "ignored" }, h("strong", {}, `${plural(count, "warning")} of the validation: `),
+    `operation ${listed[0].operationId}: ${listed[0].detail}`, count > 1 ? ` and ${number(count - 1)} more` : "");
+}
+
 export const jobTitle = (job) => job.name || `Data job ${String(job.jobId).slice(0, 8)}`;
 export const jobLink = (jobId) => `#/jobs/${encodeURIComponent(jobId)}`;
 

@@ -7,6 +7,7 @@ import { follow } from "./events.js";
 import { failuresSection } from "./failures.js";
 import {
   COUNTS, duration, ignoredKeys, isTerminal, jobLink, jobTitle, moment, notSucceeded, number, percent, plural, progressBar, statusMark,
+  warnings,
 } from "./format.js";
 import { jobActions } from "./job-actions.js";
 import { paced, pause } from "./pace.js";
@@ -106,7 +107,7 @@ export async function showJob(main, jobId, { signal, linkState, title }) {
     reason.hidden = !job.reason;
     settle(waiting, waits(job));
     waiting.hidden = !job.waitingFor;
-    settle(ignored, [ignoredKeys(job)]);
+    settle(ignored, [ignoredKeys(job), warnings(job)]);
     settle(tiles, countTiles(job.operations));
     settle(list, facts(job));
     actions.show(job);

@@ -2,7 +2,7 @@
 // What a dry run answered: who would get what, and which operations would not be sent.
 
 import { h, longTable, notice } from "./elements.js";
-import { ignoredKeys, number, path, plural } from "./format.js";
+import { ignoredKeys, number, path, plural, warnings } from "./format.js";
 import { explanations } from "./reasons.js";
 
 const producers = [
@@ -46,6 +46,7 @@ export function planBox(plan) {
     subJobs.length ? h("div", { class: "sheet" }, longTable("Sub-jobs of the plan", producers, subJobs, 20))
       : notice("No data producer would receive an operation: every operation would fail.", "error"),
     ignoredKeys(plan),
+    warnings(plan),
     lost ? h("div", {},
       h("h3", {}, `${plural(lost, "operation")} would fail`),
       h("p", { class: "hint" }, "The others are executed."),
