@@ -25,11 +25,13 @@ from ran_datajobs.http.server import serving
 from ran_datajobs.inventory.follow import followed_by
 from ran_datajobs.inventory.follower import Follower
 from ran_datajobs.inventory.index import OwnerIndex
+from ran_datajobs.inventory.module_sets import StoredModuleSets
 from ran_datajobs.inventory.ncmp import Ncmp
 from ran_datajobs.inventory.ncmp import bounds as ncmp_bounds
 from ran_datajobs.messaging.bus import Bus, Received
 from ran_datajobs.messaging.postgres import PostgresBus
 from ran_datajobs.messaging.topics import INTERNAL_TOPIC
+from ran_datajobs.planning.model_validation import ModelSource
 from ran_datajobs.plugins import health, modules, policy
 from ran_datajobs.plugins.client import HttpBounds, PeerHttp, most_questions
 from ran_datajobs.plugins.credentials import Credentials
@@ -116,6 +118,7 @@ async def run_api(settings: Settings, stopping: asyncio.Event) -> None:
             view=JobView(settings),
             static=STATIC,
             policy=executor,
+            models=ModelSource(StoredModuleSets(database)),
         )
         async with serving(
             build(parts), settings.host, settings.port, tls_cert=settings.tls_cert, tls_key=settings.tls_key
@@ -162,6 +165,7 @@ async def run_worker(settings: Settings, stopping: asyncio.Event) -> None:
             DispatchNews(log, digest, metrics),
             stopping,
             policy=await stack.enter_async_context(_policy_executor(settings, log, metrics)),
+            models=ModelSource(StoredModuleSets(database)),
         )
         arrivals = ReadResultConsumer(
             database,

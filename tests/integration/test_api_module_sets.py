@@ -7,15 +7,22 @@ import asyncio
 import io
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
 
 from ran_datajobs.api import paths
 from ran_datajobs.errors import InvalidRequest
 from ran_datajobs.inventory import module_reader
+from ran_datajobs.inventory.module_sets import StoredModuleSets
+from ran_datajobs.nrm.module_set import encode
+from ran_datajobs.nrm.yang import read
 from ran_datajobs.store import module_sets
 from ran_datajobs.store.database import Database
 from tests.kit.api_service import Answer, Api, northbound_api
+from tests.kit.plugins.scripted import ScriptedPlugin
+from tests.kit.whole_service import whole_service
 from tests.kit.yang import modules, zipped
 
 
@@ -83,6 +90,35 @@ async def test_requests_that_are_refused(api: Api, monkeypatch: pytest.MonkeyPat
     assert await api.rows("select from class_model") == []
 
 
+async def test_a_model_is_stored_and_loaded_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the number of its tags; a change is seen by the next look-up of every process."""
+    files = modules()
+    whole = encode(read(files))
+    del files["x-vendor.yang"]
+    fewer = encode(read(files))
+    assert [await module_sets.put(database, tag, whole) for tag in ("a", "b", "a")] == [True, True, False]
+    assert len(await database.fetch("select from class_model")) == 1
+    one, other = StoredModuleSets(database), StoredModuleSets(database)
+    before = await one.by_tag({"a", "b", "unknown"})
+    assert before.keys() == {"a", "b"} and before["a"] is before["b"]
+    assert await one.by_tag(set()) == {}
+    assert await module_sets.put(database, "b", fewer) is False
+    after = await one.by_tag({"a", "b"})
+    assert after["a"] is before["a"] and after["b"] is not before["b"]
+    assert {*before["b"].model} - {*(await other.by_tag({"b"}))["b"].model} == {"xvFan"}
+
+    monkeypatch.setattr(module_sets, "MOST_MODELS", 2)
+    assert await module_sets.put(database, "c", whole) is True
+    assert await module_sets.put(database, "d", b"{}") is None
+    assert await module_sets.model_of(database, "d") is None
+    monkeypatch.setattr(module_sets, "MOST_MODELS", 1)
+    await one.by_tag({"a", "b"})
+    assert len(one._kept) == 1
+    removed = [await module_sets.remove(database, tag) for tag in ("b", "b", "a", "c")]
+    assert removed == [True, False, True, True]
+    assert await database.fetch("select from class_model") == []
+
+
 async def test_reading_ends_with_its_limits_and_with_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     """A time-out and a cancel end the process, and the next reading has its turn."""
     reader = module_reader.ModuleReader()
@@ -97,3 +133,50 @@ async def test_reading_ends_with_its_limits_and_with_its_caller(monkeypatch: pyt
     with pytest.raises(InvalidRequest, match=r"a\.yang:1: the type x is derived from itself"):
         text = "module a { prefix a; typedef x { type x; } leaf y { type x; } }"
         await reader.read(zipped({"a.yang": text}))
+
+
+async def test_a_job_is_validated_by_the_modules_of_its_handle(database_url: str, tmp_path: Path) -> None:
+    """In a dry run and by a worker, as soon as the modules are put: what they allow or require is not what
+    the model of this package does. Without modules that model holds."""
+    element = "/SubNetwork=1/ManagedElement={}"
+    cell = element + "/GNBDUFunction=1/NRCellDU=1"
+    whole = {"nRPCI": 1, "cellKind": "PICO", "energyLevel": 7, "needed": {"inside": True}}
+    plmn = {"mcc": "001", "mnc": "01"}
+    whole |= {"pLMNInfoList": [plmn], "pLMNId": plmn, "nRSectorCarrierRef": [element.format(1)]}
+    wanted = [
+        ("add", "", {"id": "1", "objectClass": "NRCellDU", "attributes": whole}, None),
+        ("replace", "#/attributes/nRPCI", 600, "NEW_DATA_NODE_VALUE_INVALID"),  # valid in TS 28.541
+        ("replace", "#/attributes/cellKind", "MACRO", "TARGET_DATA_NODE_INVARIANT"),
+        ("replace", "#/attributes/energyLevel", 99, None),
+        ("replace", "#/attributes/energyLevel", 101, "NEW_DATA_NODE_VALUE_INVALID"),
+        ("replace", "#/attributes/operationalState", "ENABLED", "TARGET_DATA_NODE_NOT_WRITABLE"),
+        ("replace", "#/attributes/unheardOf", 1, None),
+    ]
+
+    def body(number: int) -> dict[str, Any]:
+        operations = [
+            {"op": op, "path": cell.format(number) + below, "operationId": str(place), "value": value}
+            for place, (op, below, value, _) in enumerate(wanted)
+        ]
+        return {"validation": "STRICT", "data": operations}
+
+    plugin = ScriptedPlugin()
+    async with plugin.serving() as address, whole_service(database_url, tmp_path) as service:
+        for number, tag in ((1, "vendor"), (2, "other")):
+            handle = {"cmHandle": f"ch-{number}", "alternateId": element.format(number), "moduleSetTag": tag}
+            created = {"createdCmHandles": [handle | {"dataProducerIdentifier": "p"}]}
+            await service.call("POST", paths.INVENTORY, {"dmiPlugin": address} | created, expect=200)
+        await service.call("POST", paths.JOBS + "?dryRun=true", body(1), expect=200)  # nothing was put yet
+        async with aiohttp.ClientSession() as session:
+            url, headers = service.root + paths.module_set("vendor"), {"Content-Type": "application/zip"}
+            async with session.put(url, data=zipped(modules()), headers=headers) as answer:
+                assert answer.status == 201
+        reasons = {str(place): reason for place, (_, _, _, reason) in enumerate(wanted) if reason}
+        dry = await service.call("POST", paths.JOBS + "?dryRun=true", body(1), expect=200)
+        assert {each["operationId"]: each["reason"] for each in dry["unmatched"]} == reasons
+        assert [each["operationId"] for each in dry["warnings"]] == ["6"]
+        job = await service.ended(await service.submit(body(1)["data"], validation="STRICT"))
+        failed = await service.failures(job["jobId"])
+        assert {each["operationId"]: each["reason"] for each in failed} == reasons
+        others = await service.call("POST", paths.JOBS + "?dryRun=true", body(2), expect=200)
+        assert "1" not in {each["operationId"] for each in others["unmatched"]}

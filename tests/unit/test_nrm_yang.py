@@ -212,6 +212,8 @@ def test_texts_that_are_no_module_set() -> None:
         ("module a { namespace a; prefix a; } module b;", "one module"),
         ("module " + "{a " * 5000, "nested too deeply"),
         ("module a { namespace a; prefix a; }", "no module has a class"),
+        ('module "a b" { namespace a; prefix a; }', "no name that is allowed"),
+        ('module a { namespace a; prefix a; leaf "b\0" { type string; } }', "no name that is allowed"),
     ):
         with pytest.raises(InvalidModules, match=detail):
             read({"a.yang": text})
@@ -267,6 +269,18 @@ def test_damaged_modules_are_refused_or_read(count: int) -> None:
 def test_a_usual_pattern_is_used(pattern: str) -> None:
     """The values of most modules are compared with their patterns."""
     assert patterns.ways(pattern) <= patterns.MOST_WAYS
+
+
+def test_numbers_have_a_bound() -> None:
+    """Of lengths and of lists: the stored form has whole numbers that every reader can read."""
+    nines = "9" * 40
+    text = f"""module a {{ namespace a; prefix a;
+      list A {{ key id; leaf id {{ type string; }} container attributes {{
+      leaf x {{ type string {{ length "0..{nines}"; }} }} leaf-list y {{ type string; min-elements {nines}; }}
+      leaf z {{ type uint64 {{ range "0..{nines}"; }} }} }} }} }}"""
+    found = read({"a.yang": text})
+    assert decode(encode(found)) == found
+    assert found.classes["A"].attributes["x"].length == (0, 2**53)
 
 
 @pytest.mark.parametrize(

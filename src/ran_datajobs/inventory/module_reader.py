@@ -185,9 +185,10 @@ def _limit(parent: int) -> None:
 def _stored(zipped: bytes) -> bytes:
     files = read_zip(zipped)
     from ran_datajobs.nrm import yang  # only this process needs it
-    from ran_datajobs.nrm.module_set import encode
+    from ran_datajobs.nrm.module_set import decode, encode
 
     found = encode(yang.read(files))
+    decode(found)  # so will every API and worker
     if len(found) > MAX_STORED:
         raise InvalidModules(f"the classes of the modules have more than {MAX_STORED} bytes")
     return found

@@ -17,6 +17,9 @@ LONGEST: Final = 128
 MOST_WAYS: Final = 4e6
 """Maximum number of ways to read a value with a pattern that is used."""
 
+MAX_TEXT: Final = 4000
+"""Maximum length of a Python regular expression that is used; that of a Unicode class has thousands."""
+
 _LONGER: Final = f"(?s:.{{{LONGEST + 1},}})"
 
 
@@ -32,7 +35,11 @@ def joined(patterns: Iterable[tuple[str, str, bool]]) -> str:
     ``patterns``: the text in XML Schema, the same as a Python regular expression for the whole value, and
     whether a value must not match it (``invert-match``).
     """
-    used = [(python, inverted) for text, python, inverted in patterns if ways(text) <= MOST_WAYS]
+    used = [
+        (python, inverted)
+        for text, python, inverted in patterns
+        if len(python) <= MAX_TEXT and ways(text) <= MOST_WAYS
+    ]
     if not used:
         return ""
     if len(used) == 1 and not used[0][1]:

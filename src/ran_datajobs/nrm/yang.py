@@ -48,6 +48,9 @@ MOST_USES: Final = 100_000
 _MAX_DETAIL: Final = 300
 _NOT_EVALUATED: Final = frozenset({"must", "unique"})
 _NODES: Final = frozenset({"leaf", "leaf-list", "list", "container", "choice", "case", "anydata", "anyxml"})
+_NAMED: Final = _NODES | {"module", "submodule"}
+_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}")
+_LARGEST: Final = 2**53
 _ABOVE: Final = {
     "SubNetwork": frozenset({"SubNetwork", "MeContext", "ManagedElement"}),
     "MeContext": frozenset({"ManagedElement"}),
@@ -162,7 +165,9 @@ def _simplify(statement: Statement) -> None:
         condition.parser, condition.start = statement.parser, statement.start
         kept.append(condition)
     statement.substatements = kept
-    if statement.keyword in _NODES and statement.argument is not None:
+    if statement.keyword in _NAMED and not _IDENTIFIER.fullmatch(statement.argument or ""):
+        raise _invalid(statement, f"the {statement.keyword} has no name that is allowed")
+    if statement.keyword in _NODES:
         statement.argument = _Name(statement.argument)
         statement.argument.statement = statement
 
@@ -487,7 +492,11 @@ def _default(node: Any) -> Any:
 
 def _list_of(node: Any, items: Attribute, unique: bool = False) -> Attribute:
     found = Attribute(
-        "list", items=items, min_items=node.min_elements, max_items=node.max_elements, unique=unique
+        "list",
+        items=items,
+        min_items=min(node.min_elements, _LARGEST),
+        max_items=None if node.max_elements is None else min(node.max_elements, _LARGEST),
+        unique=unique,
     )
     return _union(found, items) if node.max_elements == 1 else found
 
@@ -574,7 +583,8 @@ def _ranges(kind: Any) -> tuple[tuple[float, float], ...]:
 def _length(kind: Any) -> tuple[int, int] | None:
     if kind.length is None:
         return None
-    return int(kind.length.intervals[0][0]), int(kind.length.intervals[-1][-1])
+    intervals = kind.length.intervals
+    return min(int(intervals[0][0]), _LARGEST), min(int(intervals[-1][-1]), _LARGEST)
 
 
 def _pattern(kind: Any) -> str:
