@@ -216,7 +216,7 @@ def one_by_one(
     return found
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     guarded_operations(),
     st.sampled_from(ActivationMode),
