@@ -23,7 +23,7 @@ from ran_datajobs.simulator.network import Network
 
 OPERATIONS: Final = 100_000
 SITES: Final = 500
-RUNS: Final = 5
+RUNS: Final = 3
 
 
 def _owners() -> Owners:

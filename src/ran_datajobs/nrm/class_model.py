@@ -18,6 +18,7 @@ from ran_datajobs.errors import InvalidFdn
 from ran_datajobs.nrm import faults, fdn
 from ran_datajobs.nrm.json_patch import END, index_of
 from ran_datajobs.nrm.model import OPEN_CLASS, Attribute, ManagedClass, Model
+from ran_datajobs.nrm.quick_check import IsValid, check_of
 
 _MOST_KEPT: Final = 10_000
 """Number of places and targets that are kept; requests can name any number of them."""
@@ -33,15 +34,27 @@ class Finding(NamedTuple):
     is_warning: bool = False
 
 
-class DescribedClass(Struct, frozen=True, eq=False):
-    """A class of a model. ``attributes``: name and description by every spelling; ``open``: any attribute is
-    accepted; ``described``: the model says which attributes it has."""
+class KnownAttribute(Struct, frozen=True, eq=False):
+    """An attribute of a class by the model's ``name``. ``is_valid``: see :mod:`ran_datajobs.nrm.quick_check`.
+    ``is_protected``: it is read-only, or can be set at creation only."""
 
     name: str
-    attributes: dict[str, tuple[str, Attribute]]
+    attribute: Attribute
+    is_valid: IsValid
+    is_protected: bool
+
+
+class DescribedClass(Struct, frozen=True, eq=False):
+    """A class of a model. ``attributes``: by every spelling; ``open``: any attribute is accepted;
+    ``described``: the model says which attributes it has; ``required``: those that a new object must be
+    given; ``invariants``: the defaults of those that can be set at creation only."""
+
+    name: str
+    attributes: dict[str, KnownAttribute]
     managed: ManagedClass
     described: bool
-    mandatory: tuple[str, ...] = ()
+    required: tuple[str, ...]
+    invariants: dict[str, Any]
 
     @property
     def open(self) -> bool:
@@ -68,13 +81,14 @@ class Target(Struct, frozen=True, eq=False):
     """What a model says about an attribute, or a value within it.
 
     ``name``: of the attribute in the model. ``top``: the attribute, ``value``: what the path names; None if
-    not known. ``finding``: what is wrong with the path.
+    not known, and ``is_valid`` its check. ``finding``: what is wrong with the path.
     """
 
     pointer: tuple[str, ...]
     name: str = ""
     top: Attribute | None = None
     value: Attribute | None = None
+    is_valid: IsValid | None = None
     finding: Finding | None = None
 
     @property
@@ -110,13 +124,26 @@ class ClassModel:
             attributes = managed.attributes
             if not self.model.complete:
                 attributes = {each: _relaxed(attribute) for each, attribute in attributes.items()}
-            spelt = {
-                spelling: (each, attribute)
+            known = [
+                KnownAttribute(
+                    each, attribute, check_of(attribute), attribute.read_only or attribute.invariant
+                )
                 for each, attribute in attributes.items()
-                for spelling in (*attribute.aliases, each)
-            }
-            mandatory = tuple(each for each, attribute in attributes.items() if attribute.mandatory)
-            found = DescribedClass(name, spelt, managed, name in self._described, mandatory)
+            ]
+            spelt = {spelling: each for each in known for spelling in (*each.attribute.aliases, each.name)}
+            defaults = managed.defaults()
+            found = DescribedClass(
+                name,
+                spelt,
+                managed,
+                name in self._described,
+                tuple(each.name for each in known if each.attribute.mandatory and each.name not in defaults),
+                {
+                    each.name: defaults[each.name]
+                    for each in known
+                    if each.attribute.invariant and each.name in defaults
+                },
+            )
             self._classes[name] = found
         return found
 
@@ -139,7 +166,7 @@ class ClassModel:
             self._targets[class_path, fragment] = found
         return found
 
-    def attribute(self, place: Place, name: str) -> tuple[str, Attribute] | Finding | None:
+    def attribute(self, place: Place, name: str) -> KnownAttribute | Finding | None:
         """An attribute of a class in any spelling; a warning if the model does not know it; None if the class
         accepts any."""
         if place.found is None:
@@ -152,7 +179,7 @@ class ClassModel:
             return Finding(faults.NAME_INVALID, detail, is_warning=True)
         if place.found.open:
             return None
-        known = {each.lower(): each for each, _ in place.found.attributes.values()}
+        known = {each.name.lower(): each.name for each in place.found.attributes.values()}
         return _unknown(f"{place.found.name} has no attribute {_shown(name)}", known.get(name.lower()))
 
     def _place(self, names: list[str]) -> Place:
@@ -192,7 +219,7 @@ class ClassModel:
         found = self.attribute(place, pointer[0]) if pointer else None
         if found is None or isinstance(found, Finding):
             return Target(pointer, finding=found)
-        name, top = found
+        name, top = found.name, found.attribute
         value: Attribute | None = top
         finding: Finding | None = None
         for depth, token in enumerate(pointer[1:], 2):
@@ -215,7 +242,9 @@ class ClassModel:
                 value = None if field is None else field[1]
             if finding is not None:
                 break
-        return Target(pointer, name, top, value if finding is None else None, finding)
+        if value is None or finding is not None:
+            return Target(pointer, name, top, finding=finding)
+        return Target(pointer, name, top, value, check_of(value))
 
 
 def in_names_of(

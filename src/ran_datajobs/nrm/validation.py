@@ -17,7 +17,15 @@ from msgspec import UNSET, Raw, UnsetType
 
 from ran_datajobs.model import ErrorDetail, Op, Reason
 from ran_datajobs.nrm import faults, fdn, json_patch
-from ran_datajobs.nrm.class_model import ClassModel, DescribedClass, Finding, Place, Target, in_names_of
+from ran_datajobs.nrm.class_model import (
+    ClassModel,
+    DescribedClass,
+    Finding,
+    KnownAttribute,
+    Place,
+    Target,
+    in_names_of,
+)
 from ran_datajobs.nrm.faults import Fault
 from ran_datajobs.nrm.model import Attribute
 from ran_datajobs.nrm.names import class_of, id_of, parent_of
@@ -133,22 +141,25 @@ class Validator:
         found: list[Finding] = []
         created: Created = {}
         if place.found is not None:
-            created = _invariants_of(place.found)
+            created = dict(place.found.invariants)
             found += _id_findings(key, place.found)
         single = (parent_of(key), place.found.name) if place.found is not None and place.is_single else None
         if single is not None and (other := self._single.get(single, key)) != key:
             found.append(Finding(_ONE_ONLY, f"an earlier operation of the job creates /{other}"))
-        seen = set()
+        attributes = place.found.attributes if place.found is not None else _EMPTY
         for spelt, item in given.items():
-            known = model.attribute(place, spelt)
+            known: KnownAttribute | Finding | None = attributes.get(spelt)
+            if known is None:
+                known = model.attribute(place, spelt)
             if known is None or isinstance(known, Finding):
                 if known is not None:
                     found.append(known)
                     if place.found is not None and not place.found.described:
                         break
                 continue
-            name, attribute = known
-            seen.add(name)
+            if not known.is_protected and known.is_valid(item):
+                continue
+            name, attribute = known.name, known.attribute
             if attribute.read_only:
                 found.append(_not_writable(name))
             elif attribute.invariant and old is not None and not json_patch.same(old.get(name, UNSET), item):
@@ -157,11 +168,12 @@ class Validator:
                 found += _value_findings(attribute, item, (spelt,), model)
                 if attribute.invariant:
                     created[name] = item
-        if model.model.complete and place.found is not None:
+        if place.found is not None and place.found.required:
+            there = {attributes[spelt].name for spelt in given if spelt in attributes}
             found += [
                 Finding(faults.MULTIPLICITY, f"{place.found.name} needs {name}")
-                for name in place.found.mandatory
-                if name not in seen and name not in place.found.managed.defaults()
+                for name in place.found.required
+                if name not in there
             ]
         self._effect = key, created if old is None else {**created, **old}, single
         return found
@@ -195,6 +207,8 @@ class Validator:
         if op is Op.REMOVE:
             if target.value.mandatory:
                 return (Finding(faults.MULTIPLICITY, f"{'/'.join(target.pointer)} is mandatory"),)
+            return _NONE
+        if target.is_valid is not None and target.is_valid(value):
             return _NONE
         found = _value_findings(target.value, value, target.pointer, model)
         if op is Op.TEST:
@@ -232,7 +246,9 @@ class Validator:
                 if place.found is not None and not place.found.described:
                     break
                 continue
-            name, attribute = known
+            if not known.is_protected and known.is_valid(item):
+                continue
+            name, attribute = known.name, known.attribute
             if attribute.read_only:
                 found.append(_not_writable(name))
             elif attribute.invariant and not (
@@ -245,6 +261,7 @@ class Validator:
 
 
 _EXISTS: Final[Created] = {}
+_EMPTY: Final[dict[str, KnownAttribute]] = {}
 
 
 def _misplaced(place: Place, *, is_new: bool) -> Finding | None:
@@ -279,14 +296,6 @@ def _id_findings(key: str, described: DescribedClass) -> Sequence[Finding]:
         text = int(text)
     fault = kind.fault(text)
     return _NONE if fault is None else (Finding(faults.NAME_INVALID, f"the id: {fault.detail}"),)
-
-
-def _invariants_of(described: DescribedClass) -> Created:
-    return {
-        name: value
-        for name, value in described.managed.defaults().items()
-        if described.managed.attributes[name].invariant
-    }
 
 
 def _value_findings(
