@@ -47,7 +47,7 @@ async def test_a_module_set_is_put_shown_and_deleted(api: Api) -> None:
     assert answer.status == 201, answer.body
     shown = answer.json()
     assert shown["moduleSetTag"] == "vendor/2"
-    assert shown["classes"] == ["Clock", "GNBDUFunction", "ManagedElement", "NRCellDU", "SubNetwork", "xvFan"]
+    assert {"ManagedElement", "NRCellDU", "xvFan"} < {*shown["classes"]}
     assert {"moduleName": "x-cell", "revision": "2026-02-02"} in shown["modules"]
     fewer = {name: text for name, text in modules().items() if name != "x-vendor.yang"}
     assert (await put(api, path, zipped(fewer))).status == 200

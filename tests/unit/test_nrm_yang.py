@@ -32,8 +32,12 @@ def cell(module_set: ModuleSet) -> ManagedClass:
 def test_classes_are_lists_by_id(module_set: ModuleSet) -> None:
     """Of the modules and of those that augment them; what is mounted is contained, too."""
     model = module_set.model()
-    assert {*model} == {"SubNetwork", "ManagedElement", "GNBDUFunction", "NRCellDU", "Clock", "xvFan"}
-    assert model.roots == {"SubNetwork", "ManagedElement"} and model.complete
+    above = {"SubNetwork", "MeContext", "ManagedElement"}  # no module describes MeContext
+    assert {*model} == {*above, "GNBDUFunction", "NRCellDU", "Clock", "xvFan"}
+    assert model.roots == above and model.complete
+    assert model.contains("SubNetwork", "MeContext") and model.contains("MeContext", "ManagedElement")
+    assert "setOfMcc" in module_set.classes["SubNetwork"].attributes
+    assert not [each for each in module_set.classes["MeContext"].attributes.values() if each.mandatory]
     du = module_set.classes["GNBDUFunction"]
     assert du.children == {"NRCellDU", "Clock", "xvFan"} and du.single == {"Clock"}
     assert model.contains("", "ManagedElement") and model.contains("SubNetwork", "ManagedElement")
@@ -59,6 +63,7 @@ PLMN = {"mcc": "001", "mnc": "01"}
         ("pLMNId", [PLMN, [PLMN]], [[], [PLMN, PLMN], {}, {"mcc": "0001", "mnc": "01"}]),
         ("offsets", [[{"offset": 3.5}, {"idx": 1, "offset": "-3.5"}]], [[{"offset": 3.6}], [{"idx": 1}]]),
         ("nRSectorCarrierRef", [["A=1,B=2", "/A=1"]], [[], ["no"], [1], "A=1", ["A=1", "A=1"]]),
+        ("nRFrequencyRef", ["A=1,NRFrequency=2", ["A=1,NRFrequency=2"]], ["no", ["no"], 1]),
         ("gNBId", [4294967295, "7"], [4294967296, "x", -1]),
         ("shareOfCapacity", [0, 50], [51, 100]),
         ("tac", [65535, "none"], [65536, "some"]),

@@ -38,7 +38,7 @@ Kind = Literal["integer", "number", "boolean", "string", "enum", "dn", "list", "
 """Types of values. ``union``: valid for one of ``options``; ``any``: every JSON value is valid."""
 
 
-class Attribute(Struct, frozen=True):
+class Attribute(Struct, frozen=True, omit_defaults=True):
     """Type and constraints of an attribute, list item or field. ``ranges``: inclusive pairs; ``length``: one.
 
     ``pattern``: a Python regular expression for the whole string. ``references``: classes that a ``dn`` may
@@ -89,7 +89,7 @@ class Attribute(Struct, frozen=True):
         return value
 
 
-class ManagedClass(Struct, frozen=True):
+class ManagedClass(Struct, frozen=True, omit_defaults=True):
     """A class of managed objects. ``single``: child classes with at most one instance.
 
     ``id``: type of the naming attribute, which an RDN has as text; None: any text.

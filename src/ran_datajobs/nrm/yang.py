@@ -33,7 +33,7 @@ from yangson.statement import ModuleParser, Statement  # type: ignore[import-unt
 
 from ran_datajobs.errors import InvalidModules
 from ran_datajobs.nrm import patterns
-from ran_datajobs.nrm.model import Attribute, ManagedClass, Model, load
+from ran_datajobs.nrm.model import ROOTS, Attribute, ManagedClass, Model, load
 from ran_datajobs.nrm.module_set import ModuleSet, YangModule
 
 MOST_CLASSES: Final = 10_000
@@ -74,8 +74,8 @@ def read(files: Mapping[str, str]) -> ModuleSet:
         raise _located(error) from error
     if not classes:
         raise InvalidModules("no module has a class: a list by id")
-    roots = frozenset(str(node.name) for node in model.schema.data_children() if _is_class(node))
-    return ModuleSet(library.modules, classes, roots)
+    roots = {str(node.name) for node in model.schema.data_children() if _is_class(node)}
+    return ModuleSet(library.modules, classes, frozenset(roots | (ROOTS & classes.keys())))
 
 
 # --- text ---------------------------------------------------------------------------------------------
@@ -367,10 +367,22 @@ class _Reading:
             found[name] = _merged_class(found[name], one) if name in found else one
             if len(found) > MOST_CLASSES:
                 raise _invalid(node.name.statement, f"there are more than {MOST_CLASSES} classes")
-        for name, contained in _ABOVE.items():
-            if name in found:
-                found[name] = replace(found[name], children=found[name].children | (contained & found.keys()))
-        return found
+        return found | self._above(found)
+
+    def _above(self, found: Mapping[str, ManagedClass]) -> dict[str, ManagedClass]:
+        """The classes above the element: those of the modules, or else of this package, without what is
+        mandatory; with the children that are mounted."""
+        if "ManagedElement" not in found:
+            return {}
+        above = {}
+        for name, mounted in _ABOVE.items():
+            described = found.get(name)
+            if described is None:
+                known = self._known.managed_class(name) or ManagedClass()
+                attributes = {each: replace(of, mandatory=False) for each, of in known.attributes.items()}
+                described = replace(known, attributes=attributes)
+            above[name] = replace(described, children=described.children | mounted)
+        return above
 
     def _class(self, name: str, node: Any, children: list[Any]) -> ManagedClass:
         known = self._known.managed_class(name) or ManagedClass()
@@ -558,13 +570,16 @@ def _merged_class(one: ManagedClass, other: ManagedClass) -> ManagedClass:
 
 
 def _as_in_stage_2(own: Attribute, stage2: Attribute) -> Attribute:
-    """``own`` with the other spellings and, for a struct, the form of the JSON of stage 2."""
+    """``own`` with the other spellings of stage 2 and, for a struct or a single value, with the form there."""
     spelt = replace(
         own, openapi=stage2.openapi, aliases=tuple(dict.fromkeys((*own.aliases, *stage2.aliases)))
     )
-    if stage2.type != "object" and (stage2.items is None or stage2.items.type != "object"):
+    if stage2.type == "object" or (stage2.items is not None and stage2.items.type == "object"):
+        merged = _union(_plain(own), _plain(stage2))
+    elif own.items is not None and stage2.items is None:
+        merged = _union(_plain(own), own.items)
+    else:
         return spelt
-    merged = _union(_plain(own), _plain(stage2))
     return replace(
         merged,
         mandatory=own.mandatory,
