@@ -20,7 +20,7 @@ from ran_datajobs.model import ActivationMode, ErrorDetail, ObjectState, Op, Ope
 from ran_datajobs.nrm import guards
 from ran_datajobs.nrm.patch import apply, read_patch
 from ran_datajobs.nrm.tree import Tree
-from ran_datajobs.plugins.client import Answered
+from ran_datajobs.plugins.client import Answered, NotSent
 from ran_datajobs.simulator.network import Network
 from tests.tiers import examples
 
@@ -302,6 +302,17 @@ async def test_an_object_that_cannot_be_read_is_not_written() -> None:
         assert [each.state for each in outcomes] == expected
         assert outcomes[0].errors[0].reason == "ACCESS_DENIED"
         assert (twin.tree.attributes(FUNCTION[1:]) or {})["gNBId"] == 1
+
+
+async def test_reads_before_writes_share_the_patience_of_their_batch() -> None:
+    """A server that stays away is waited for once, and not for each object. Nothing is sent."""
+    twin = ProvMnsTwin(small_network())
+    twin.read_mishaps.extend([NotSent("connection refused")] * 100)
+    operations = [replace_id(b"5", EXISTS)] * 20
+    outcomes = await element_over(twin, patience=0.3).write(operations, BEST_EFFORT)
+    assert {each.state for each in outcomes} == {FAILED}
+    assert len(twin.reads) <= len(operations) + 1
+    assert not twin.requests
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ documents, and elements are written concurrently.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final, Protocol, assert_never
 
 import msgspec
@@ -220,7 +220,8 @@ class ProvMnsElement:
         looks = [images or not edit.is_tested for edit in edits]
         if not any(looks):
             return await self._document(edits, stop, patience)
-        found = await self._objects_of(edit for edit, look in zip(edits, looks, strict=True) if look)
+        looked_at = [edit for edit, look in zip(edits, looks, strict=True) if look]
+        found = await self._objects_of(looked_at, patience)
         refused = {
             place: outcome
             for place, (edit, look) in enumerate(zip(edits, looks, strict=True))
@@ -239,9 +240,9 @@ class ProvMnsElement:
             outcomes.append(refused[end])
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
 
-    async def _objects_of(self, edits: Iterable[Edit]) -> dict[str, _Read]:
+    async def _objects_of(self, edits: Sequence[Edit], patience: Patience) -> dict[str, _Read]:
         keys = list(dict.fromkeys(edit.key for edit in edits))
-        read = await asyncio.gather(*map(self._reader.attributes_of, keys))
+        read = await asyncio.gather(*(self._reader.attributes_of(key, patience) for key in keys))
         return dict(zip(keys, read, strict=True))
 
     async def _document(self, edits: Sequence[Edit], stop: bool, patience: Patience) -> list[Outcome]:
@@ -249,7 +250,7 @@ class ProvMnsElement:
             case _Applied():
                 return [_SUCCEEDED] * len(edits)
             case _Refused(refusal) if len(edits) == 1:
-                return [await self._refusal(edits[0], refusal.error)]
+                return [await self._refusal(edits[0], refusal.error, patience)]
             case _Refused(refusal):
                 return await self._split(edits, refusal.bad, stop, patience)
             case _Unavailable(cause):
@@ -271,11 +272,11 @@ class ProvMnsElement:
                 break
         return outcomes + [_NOT_STARTED] * (len(edits) - len(outcomes))
 
-    async def _refusal(self, edit: Edit, error: ErrorDetail) -> Outcome:
+    async def _refusal(self, edit: Edit, error: ErrorDetail, patience: Patience) -> Outcome:
         """Outcome of a refused operation: CHANGED_SINCE if its guard does not hold. Servers need not say
         which operation of a document they refuse, so the object is read."""
         if edit.expect is not None:
-            found = await self._reader.attributes_of(edit.key)
+            found = await self._reader.attributes_of(edit.key, patience)
             if not isinstance(found, ErrorDetail) and (
                 difference := guards.changed_since(edit.expect, edit.key, found)
             ):

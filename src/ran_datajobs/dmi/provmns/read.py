@@ -109,9 +109,12 @@ class ProvMnsReader:
                 yield ReadChunk(tuple(flat_objects(objects[first : first + _CHUNK])), False)
         yield ReadChunk((), True)
 
-    async def attributes_of(self, key: str) -> dict[str, Any] | ErrorDetail | None:
-        """The attributes of one object; None if it does not exist; else the error of the read."""
-        found = await self._get(key, Selection())
+    async def attributes_of(
+        self, key: str, patience: Patience | None = None
+    ) -> dict[str, Any] | ErrorDetail | None:
+        """The attributes of one object; None if it does not exist; else the error of the read. ``patience``:
+        the deadline of its retries, if it is not to have one of its own."""
+        found = await self._get(key, Selection(), patience=patience)
         if isinstance(found, _TooMuch):
             return _too_much(key)
         if isinstance(found, ErrorDetail):
@@ -184,13 +187,13 @@ class ProvMnsReader:
                 yield part
 
     async def _get(
-        self, base: str, wanted: Selection, query: str | None = None
+        self, base: str, wanted: Selection, query: str | None = None, patience: Patience | None = None
     ) -> list[Placed] | _TooMuch | ErrorDetail:
         """The objects of the server for a scope, or for another ``query``, before the filter and the
         attributes are applied."""
         names = None if query is not None else self._names(base, wanted)
         path = f"{uri_of(base, self._aliases)}?{self._query(wanted, names) if query is None else query}"
-        waits = self._patience().waits()
+        waits = (patience or self._patience()).waits()
         unfinished = 0
         while True:
             exchange = await self._ask("GET", path.rstrip("?"), accept=ACCEPT, result=True)
