@@ -27,6 +27,7 @@ NAMES = (
     "guards",
     "module_sets",
     "validation",
+    "preview",
 )
 ONLY_WHEN_NAMED = ("scale", "tables", "k6", "lines")
 """Measurements that take many minutes, that need a folder from elsewhere, or that run nothing."""

@@ -110,10 +110,11 @@ def read_status(text: object) -> Status | None:
 
 
 class JobType(enum.StrEnum):
-    """Type of a job: all its operations are reads, or none is."""
+    """Type of a job: all its operations are reads, or none is. The sub-jobs of a preview are reads."""
 
     READ = "READ"
     WRITE = "WRITE"
+    PREVIEW = "PREVIEW"  # of writes: their effects are computed from what is read, and nothing is written
 
 
 class Op(enum.StrEnum):
@@ -238,6 +239,7 @@ class Reason(enum.StrEnum):
     VALIDATION_FAILED = "VALIDATION_FAILED"  # the class model does not allow it; TS 28.572 has no word for it
     POLICY_DENIED = "POLICY_DENIED"  # the policy executor did not allow it, or could not be asked
     CHANGED_SINCE = "CHANGED_SINCE"  # the object is not as the guard of the operation expects it
+    EFFECT_UNKNOWN = "EFFECT_UNKNOWN"  # a preview cannot compute the effect from what it has read
     CANCELLED = "CANCELLED"  # a cancel came first
     NOT_STARTED = "NOT_STARTED"  # an earlier failure stopped the sub-job, or a denial the job
 
@@ -358,7 +360,8 @@ class Response(Struct, frozen=True, omit_defaults=True, rename="camel"):
     ``dataAcceptType``. ``reason`` says why an operation did not succeed (a :class:`Reason`, or the plugin's
     own); :func:`ran_datajobs.reasons.reason_of` derives it if it is empty. ``before``: the
     :class:`ObjectState` directly before a write. Unknown keys of a plugin are dropped, including any echo of
-    private properties.
+    private properties. ``effect`` and ``data_producer_id``: in a preview only, the :class:`Effect` and the
+    data producer that would execute the operation.
     """
 
     operation_id: str | int
@@ -370,6 +373,8 @@ class Response(Struct, frozen=True, omit_defaults=True, rename="camel"):
     reason: str = ""
     errors: tuple[ErrorDetail, ...] = ()
     before: Raw | UnsetType = UNSET
+    effect: Raw | UnsetType = UNSET
+    data_producer_id: str | UnsetType = UNSET
 
 
 class OperationCounts(Struct, frozen=True, rename="camel"):
@@ -384,8 +389,59 @@ class OperationCounts(Struct, frozen=True, rename="camel"):
     pending: int
 
 
+class EffectKind(enum.StrEnum):
+    """What an operation of a preview would do."""
+
+    CHANGE = "CHANGE"  # give attributes other values
+    NO_CHANGE = "NO_CHANGE"  # succeed and change nothing
+    CREATE = "CREATE"  # create the object
+    DELETE = "DELETE"  # delete the object
+    WOULD_FAIL = "WOULD_FAIL"  # fail, or not be sent
+    UNKNOWN = "UNKNOWN"  # an object could not be read, or its state is not known at this point of the job
+
+
+class Effect(Struct, frozen=True, omit_defaults=True):
+    """Effect of one operation of a preview.
+
+    ``before`` and ``after``: of a CHANGE the attributes that get another value, each if it has one; of a
+    CREATE all attributes ``after``, of a DELETE all ``before``. ``reason``, ``detail``: why it WOULD_FAIL, or
+    why the effect is UNKNOWN.
+    """
+
+    kind: EffectKind
+    before: dict[str, Any] | UnsetType = UNSET
+    after: dict[str, Any] | UnsetType = UNSET
+    reason: str = ""
+    detail: str = ""
+
+
+class EffectCounts(Struct, frozen=True, rename="camel"):
+    """Number of operations of a preview with each kind of effect; they add up to all operations."""
+
+    change: int = 0
+    no_change: int = 0
+    create: int = 0
+    delete: int = 0
+    would_fail: int = 0
+    unknown: int = 0
+
+
+class Reach(Struct, frozen=True, rename="camel"):
+    """What the operations of a preview would change: number of distinct sites, cells, data producers, DMI
+    plugins and objects, and number of attributes that get another value. ``service_affecting``: number of
+    operations that can interrupt the service of a cell."""
+
+    sites: int = 0
+    cells: int = 0
+    data_producers: int = 0
+    dmi_plugins: int = 0
+    objects: int = 0
+    attributes: int = 0
+    service_affecting: int = 0
+
+
 UNMATCHED_PART: Final = "unmatched"
-"""Replaces the sub-job id for operations that belong to no sub-job."""
+"""Replaces the sub-job id for operations that belong to no sub-job: all operations of a preview do."""
 
 MAX_MESSAGE_BYTES: Final = 900_000
 """Maximum size in bytes of a result object and of a bus message, before compression."""

@@ -119,6 +119,14 @@ OURS: Final = {
         "Look at the object, and decide anew on what it is now; a retry is safe, because it is compared "
         "again.",
     ),
+    Reason.EFFECT_UNKNOWN: _texts(
+        "The effect is not known",
+        "A preview read the object and cannot tell what the operation would do: it is an action, or follows "
+        "an operation on the same object whose effect is not known, or sets an attribute that the class "
+        "model does not know.",
+        "Read the detail, and decide with it whether to submit the request; nothing was written, and a "
+        "preview has no retry.",
+    ),
     Reason.CANCELLED: _texts(
         "The job was cancelled first",
         "The job was cancelled before the operation was started, so that it changed nothing.",

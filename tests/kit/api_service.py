@@ -25,7 +25,7 @@ from ran_datajobs.api.router import build
 from ran_datajobs.config import Settings
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.messaging.postgres import PostgresBus
-from ran_datajobs.model import OperationCounts, OperationState, Response, Status, Validation
+from ran_datajobs.model import JobType, OperationCounts, OperationState, Response, Status, Validation
 from ran_datajobs.results.delivery import finish_delivery
 from ran_datajobs.results.job_view import JobView
 from ran_datajobs.results.objects import manifest_key, open_folder
@@ -224,11 +224,12 @@ async def plan(api: Api, job_id: UUID) -> None:
     (row,) = await api.rows(
         "update data_job j set lease = gen_random_uuid(), leased_until = now() + interval '1 minute'"
         " from job_request r where r.job_id = j.job_id and j.job_id = $1"
-        " returning j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, r.body, r.verdicts,"
-        " j.validation",
+        " returning j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, j.type,"
+        " r.body, r.verdicts, j.validation",
         job_id,
     )
-    await worker.steps.plan(LeasedJob(**row | {"validation": Validation(row["validation"])}))
+    enums = {"type": JobType(row["type"]), "validation": Validation(row["validation"])}
+    await worker.steps.plan(LeasedJob(**row | enums))
 
 
 async def end_job(api: Api, job_id: UUID, status: Status, responses: Sequence[Response] = ()) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 from ran_datajobs.model import OperationCounts, Status
-from ran_datajobs.store.dispatch import JobRoom, LeasedJob, PlannedJob, Transition
+from ran_datajobs.store.dispatch import JobRoom, LeasedJob, PlannedJob, Previewed, Transition
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.results import Arrived, Part
 from ran_datajobs.store.sub_jobs import Leased, LeasedCancel, LeasedSubJob, Room
@@ -157,7 +157,12 @@ class TwinStore:
         return await self._do("finish_facts", lambda: self._twin.finish_facts(job_id))
 
     async def finish(
-        self, job: LeasedJob, status: Status, reason: str | None, counts: OperationCounts
+        self,
+        job: LeasedJob,
+        status: Status,
+        reason: str | None,
+        counts: OperationCounts,
+        previewed: Previewed | None = None,
     ) -> float | None:
         return await self._do("finish", lambda: self._twin.finish(job, status, reason, counts))
 

@@ -167,6 +167,7 @@ class Tables:
             job.step_failures,
             job.bucket,
             None if job.planned else job.body,
+            job.type,
             cancel_requested=job.cancel_requested,
         )
 

@@ -111,7 +111,7 @@ def test_the_name_in_a_host_header(authority: str, host: str) -> None:
 
 
 PARAMETERS = ("destination", "dryRun")
-ONE_DAY = {"preview": "preview"}
+ONE_DAY = {"basedon": "basedOn"}
 SPELLINGS = st.sampled_from(
     ["dryRun", "dryrun", "DRYRUN", "%64ryRun", "dryRun+", "d+ryRun", "Destination", "x", ""]
 )
@@ -139,10 +139,10 @@ def test_a_query_is_spelt_as_the_route_knows_it_or_refused(pieces: list[str]) ->
 
 def test_what_is_not_offered_yet_is_told_where_it_is_asked_for() -> None:
     """Only by the call that will have it. For any other call the parameter is unknown."""
-    with pytest.raises(UnsupportedRequest, match="preview"):
-        as_known(b"PREVIEW=true&dryRun=true", PARAMETERS, ONE_DAY)
+    with pytest.raises(UnsupportedRequest, match="basedOn"):
+        as_known(b"BASEDON=x&dryRun=true", PARAMETERS, ONE_DAY)
     with pytest.raises(InvalidRequest, match="parameter"):
-        as_known(b"preview=true", PARAMETERS, {})
+        as_known(b"basedOn=x", PARAMETERS, {})
 
 
 def test_known_hosts_are_loopback_the_root_and_the_allowed_ones() -> None:

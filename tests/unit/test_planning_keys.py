@@ -173,7 +173,7 @@ def test_a_key_near_one_that_stands_there_itself_is_ignored() -> None:
     assert reported == Ignored((IgnoredKey(pointer="#/date"), IgnoredKey(pointer="#/names")), 2)
 
 
-@pytest.mark.parametrize("key", [*NOT_OFFERED.values(), "Preview", "UNDOABLE"])
+@pytest.mark.parametrize("key", [*NOT_OFFERED.values(), "BasedOn", "UNDOABLE"])
 def test_what_is_not_offered_yet_is_refused_by_its_name(key: str) -> None:
     """A client must not rely on an unsupported mode: its key is refused even if its value turns it off."""
     for value in (True, False, "OFF"):

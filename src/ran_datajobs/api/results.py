@@ -31,7 +31,7 @@ from ran_datajobs.api.schemas import FailureList, OperationOutcome, OutcomeList,
 from ran_datajobs.api.tokens import Client
 from ran_datajobs.errors import InvalidFdn, InvalidRequest, StorageUnavailable
 from ran_datajobs.http.problem import RETRY_AFTER
-from ran_datajobs.model import JobType, OperationState, worst
+from ran_datajobs.model import UNMATCHED_PART, JobType, OperationState, worst
 from ran_datajobs.nrm import fdn
 from ran_datajobs.planning.request import operations_as_they_came, read_accepted
 from ran_datajobs.reasons import reason_of
@@ -41,7 +41,9 @@ from ran_datajobs.store import jobs, results
 from ran_datajobs.store.jobs import JobRow
 
 _FIELDS: Final = OperationOutcome.__struct_encode_fields__
-_COLUMNS: Final = tuple(name for name in _FIELDS if name not in ("dataNodeSelector", "value", "before"))
+_COLUMNS: Final = tuple(
+    name for name in _FIELDS if name not in ("dataNodeSelector", "value", "before", "effect")
+)
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """Prefixes of cells that a spreadsheet evaluates as formulas (CSV injection)."""
 
@@ -63,6 +65,7 @@ class _Asked(Struct, frozen=True, rename="camel"):
 
 
 _asked_decoder: Final = msgspec.json.Decoder(_Asked)
+_effect_decoder: Final = msgspec.json.Decoder(model.Effect)
 
 
 class Wanted(Struct, frozen=True):
@@ -94,6 +97,8 @@ def cell(value: object) -> str:
     """``value``, or the text of a JSON value, as a CSV cell that no spreadsheet evaluates as a formula."""
     if value is None or value is UNSET:
         return ""
+    if isinstance(value, model.Effect):
+        value = Raw(msgspec.json.encode(value))
     text = bytes(value).decode() if isinstance(value, Raw) else str(value)
     return "'" + text if text.startswith(_FORMULA) else text
 
@@ -165,12 +170,13 @@ async def list_outcomes(
     Pending operations are omitted; the job has their count. A read of several data producers has an outcome
     for each of them. `value` is the value in the request, `before` the object directly before a write, from
     a plugin that is registered with `beforeImages`: `{"attributes": {...}}` with those that the operation
-    names, null for one without a value, or `{"absent": true}`.
+    names, null for one without a value, or `{"absent": true}`. Of a preview, each has its `effect` when the
+    preview has ended.
     """
     wanted = Wanted(
         frozenset(states or ()), frozenset(reasons or ()), frozenset(producers or ()), _key_of(below)
     )
-    return await _streamed(api, request, job, wanted, with_values=job.type is JobType.WRITE)
+    return await _streamed(api, request, job, wanted, with_values=job.type is not JobType.READ)
 
 
 @get(
@@ -208,7 +214,7 @@ async def _streamed(
     if row.type is JobType.READ:
         columns += ("dataNodeSelector",)
     elif with_values:
-        columns += ("value", "before")
+        columns += ("value", "before") if row.type is JobType.WRITE else ("value", "effect")
     return Stream(_WRITERS[media_type](outcomes, columns), media_type=media_type)
 
 
@@ -228,8 +234,10 @@ async def outcomes_of(
         for part, producer in written:
             if part.operations == 0 or (failed_alone and part.failed == 0):
                 continue
+            if row.type is JobType.PREVIEW and part.sub_job != UNMATCHED_PART:
+                continue  # what it has read
             outcomes = [outcome_of(each, producer, values) for each in await responses_in(api, row, part)]
-            if row.type is JobType.WRITE:
+            if row.type is not JobType.READ:
                 yield list(filter(wanted.takes, outcomes))
                 continue
             if part.sub_job != sub_job:
@@ -280,11 +288,20 @@ def outcome_of(response: model.Response, producer: str | None, values: Values) -
         state=state.value,
         reason="" if succeeded else reason_of(response, state),
         detail="" if succeeded else (error.detail or error.title if error else "") or response.status_message,
-        data_producer_id=producer,
+        data_producer_id=producer if response.data_producer_id is UNSET else response.data_producer_id,
         data_node_selector=asked.data_node_selector,
         value=values.get(str(response.operation_id), UNSET),
         before=response.before,
+        effect=_effect_in(response),
     )
+
+
+def _effect_in(response: model.Response) -> model.Effect | UnsetType:
+    """The effect that a preview has found. The owner of the bucket can write to its object."""
+    with contextlib.suppress(msgspec.DecodeError, RecursionError):
+        if not isinstance(response.effect, UnsetType):
+            return _effect_decoder.decode(response.effect)
+    return UNSET
 
 
 _ANSWERS: Final = documented(404) | {

@@ -9,7 +9,7 @@ from uuid import UUID
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from ran_datajobs.api import paths
-from ran_datajobs.model import ActivationMode, IgnoredKey, Op, OperationWarning, Scope, Validation
+from ran_datajobs.model import ActivationMode, Effect, IgnoredKey, Op, OperationWarning, Scope, Validation
 from ran_datajobs.nrm.selectors import MAX_TEXT
 from ran_datajobs.planning.envelope import DEFAULT_PRIORITY, HIGHEST_PRIORITY, MAX_AFTER, MAX_NAME
 from ran_datajobs.planning.keys import NOT_OFFERED
@@ -143,7 +143,8 @@ class Failure(Struct, frozen=True, rename="camel"):
 
 class OperationOutcome(Failure, frozen=True, rename="camel"):
     """An operation with its outcome. ``reason`` and ``detail`` are empty if it succeeded. ``value``: for a
-    write, the value in the request. ``before``: the object directly before a write, if the plugin tells it.
+    write or a preview, the value in the request. ``before``: the object directly before a write, if the
+    plugin tells it. ``effect``: of a preview.
 
     ``data_producer_id`` is null if no data producer received it.
     """
@@ -151,6 +152,7 @@ class OperationOutcome(Failure, frozen=True, rename="camel"):
     reason: str
     value: Raw | UnsetType = UNSET
     before: Raw | UnsetType = UNSET
+    effect: Effect | UnsetType = UNSET
 
 
 class OutcomeList(Struct, frozen=True):

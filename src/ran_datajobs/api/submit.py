@@ -34,11 +34,13 @@ from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.errors import InvalidRequest, StorageUnavailable, StoreUnavailable
 from ran_datajobs.inventory.owners import Owners
 from ran_datajobs.model import JobType, OperationState, Reason, Validation
+from ran_datajobs.planning.keys import PREVIEW
 from ran_datajobs.planning.model_validation import ModelsByTag
 from ran_datajobs.planning.policy import Verdicts, inquiry
 from ran_datajobs.planning.request import JobRequest, check_request, read_accepted
 from ran_datajobs.planning.split import split, split_and_ask, split_permitted, tags_of
 from ran_datajobs.plugins.policy import PolicyExecutor
+from ran_datajobs.plugins.wire import TREE_FLAT
 from ran_datajobs.results.parts import load_failures
 from ran_datajobs.store import jobs, results
 from ran_datajobs.store.jobs import JobRow, NewJob
@@ -72,6 +74,12 @@ async def submit(
     dry: Annotated[
         bool, QueryParameter(name="dryRun", description="Answer with the plan; send and keep nothing.")
     ] = False,
+    preview: Annotated[
+        bool,
+        QueryParameter(
+            name=PREVIEW, description="Read the objects and tell the effect of each operation; write nothing."
+        ),
+    ] = False,
     key: Annotated[
         str | None,
         HeaderParameter(
@@ -79,7 +87,10 @@ async def submit(
         ),
     ] = None,
 ) -> Response[SubmitAnswer] | Response[Plan]:
-    """Submit a data job. The 202 is a promise: the job is durable before it is sent."""
+    """Submit a data job. The 202 is a promise: the job is durable before it is sent.
+
+    With `preview=true` it only reads, and its outcomes tell the effect of each operation.
+    """
     check_key(key)
     await check_disk(api)
     async with api.bodies.json(request) as body:
@@ -96,6 +107,8 @@ async def submit(
             objects=api.objects,
             known_buckets=lambda: _known_buckets(api, caller),
         )
+        if preview:
+            head = _as_preview(head)
         if dry:
             return Response(await _plan(api, caller, head, body), status_code=200)
         return accepted(api, await accept(api, caller, head, resolved, body, key=taken))
@@ -116,6 +129,8 @@ async def retry(
     ] = False,
 ) -> Response[SubmitAnswer]:
     """Submit a new data job of the operations that did not succeed: same ids, order, destination and mode."""
+    if job.type is JobType.PREVIEW:
+        raise Conflict("a preview executes nothing: there is nothing to retry, submit it again")
     if not job.status.terminal:
         raise Conflict("the data job is still under way: cancel it or wait")
     await check_disk(api)
@@ -137,6 +152,16 @@ async def retry(
         destination = Destination(job.destination, job.destination_kind, job.plugin_destination)
         head = msgspec.structs.replace(left[0], ignored=job.ignored)  # as in the first answer
         return accepted(api, await accept(api, caller, head, destination, left[1], retry_of=job.job_id))
+
+
+def _as_preview(head: JobRequest) -> JobRequest:
+    """The request as a preview. Raises InvalidRequest for one of reads.
+
+    The format in which plugins answer its reads is not the client's: its results have no objects.
+    """
+    if head.type is JobType.READ:
+        raise InvalidRequest.at(PREVIEW, "is for operations that change objects; these are reads")
+    return msgspec.structs.replace(head, type=JobType.PREVIEW, accept_type=TREE_FLAT)
 
 
 def _left_over(stored: bytes, wanted: set[str]) -> tuple[JobRequest, bytes]:
@@ -247,7 +272,7 @@ async def accept(
     the ``key`` if a concurrent request was first.
     """
     verdicts: bytes | None = None
-    if api.policy is not None and api.settings.asks_policy_as_caller and read.type is JobType.WRITE:
+    if api.policy is not None and api.settings.asks_policy_as_caller and read.type is not JobType.READ:
         owners = await api.owners.catch_up()
         models = await _models(api, read, body, owners)
         asked = await _verdicts(api, api.policy, caller, body, owners, models)

@@ -86,6 +86,21 @@ def counts_in_words(counts: Mapping[str, Any]) -> str:
     return f"{counts.get('total', 0)} operations" + (f": {', '.join(said)}" if said else "")
 
 
+def effects_in_words(preview: Mapping[str, Any] | None) -> str:
+    """For example ``12 change, 3 no change, 1 would fail``; empty without a preview."""
+    return ", ".join(f"{count} {_words(name)}" for name, count in (preview or {}).items() if count)
+
+
+def reach_in_words(reach: Mapping[str, Any] | None) -> str:
+    """For example ``2 sites, 4 cells, 9 objects``; empty without a reach."""
+    return ", ".join(f"{count} {_words(name)}" for name, count in (reach or {}).items() if count)
+
+
+def _words(name: str) -> str:
+    """A name of the wire in words: ``noChange`` is "no change"."""
+    return clean("".join(f" {c.lower()}" if c.isupper() else c for c in name)).replace("dmi ", "DMI ")
+
+
 def ignored_in_words(answer: Mapping[str, Any]) -> str:
     """For example ``#/notBefore, note (2 operations) and 7 more``; empty when nothing was ignored."""
     keys = answer.get("ignored") or []
@@ -273,6 +288,8 @@ def job(job: Mapping[str, Any], causes: Sequence[str] = ()) -> None:
         ("Counts", counts_in_words(job["operations"])),
         ("Sub-jobs", subs),
         ("Reason", job.get("reason")),
+        ("Effects", effects_in_words(job.get("preview"))),
+        ("Reach", reach_in_words(job.get("reach"))),
         ("Waits for", waits_in_words(job)),
         ("Cancelled", cancelled_in_words(job)),
         *(("" if position else "Failures", cause) for position, cause in enumerate(causes)),

@@ -31,10 +31,14 @@ def submit(
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="follow the job to its end")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan and send nothing")] = False,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="read the objects, compute the effects, and write nothing")
+    ] = False,
 ) -> None:
     """Submit a data job.
 
-    A submit without an answer is repeated; the service accepts it once.
+    A submit without an answer is repeated; the service accepts it once. `datajobs diff` shows the effects of
+    a preview.
 
     Examples: `datajobs submit job.json --watch` · `jq … | datajobs submit - --destination kafka:results`
     """
@@ -47,7 +51,7 @@ def submit(
         if dry_run:
             _show_plan(settings, api.post(paths.JOBS, document.body, dryRun="true", destination=destination))
             return
-        accepted = _submit_once(api, paths.JOBS, document.body, destination)
+        accepted = _submit_once(api, paths.JOBS, document.body, destination, preview)
     if not watch:
         _show_accepted(settings, accepted)
         return
@@ -55,22 +59,23 @@ def submit(
     _watch(settings, api, accepted["jobId"])
 
 
-def _submit_once(api: Api, path: str, body: bytes, destination: str | None) -> Any:
+def _submit_once(api: Api, path: str, body: bytes, destination: str | None, preview: bool) -> Any:
+    asked = {"destination": destination, "preview": "true" if preview else None}
     key = {"Idempotency-Key": str(uuid4())}
     for _ in range(_TRIES - 1):
         try:
-            return api.post(path, body, key, destination=destination)
+            return api.post(path, body, key, **asked)
         except ServerUnreachable as error:
             if isinstance(error.__cause__, ConnectionRefusedError):
                 raise
-    return api.post(path, body, key, destination=destination)
+    return api.post(path, body, key, **asked)
 
 
 @takes_settings(*CLIENT)
 def list_(
     settings: Settings,
     status: Annotated[str | None, typer.Option(help="only jobs with this status, e.g. RUNNING")] = None,
-    kind: Annotated[str | None, typer.Option("--type", help="only READ or only WRITE jobs")] = None,
+    kind: Annotated[str | None, typer.Option("--type", help="only READ, WRITE or PREVIEW jobs")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="maximum number of jobs, newest first")] = 20,
     cursor: Annotated[str | None, typer.Option(help="continue a list that did not show all jobs")] = None,
 ) -> None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``request``, ``outcomes``, ``failures``: the operations of a data job and their outcomes."""
+"""``request``, ``outcomes``, ``failures``, ``diff``: operations of a data job, their outcomes and effects."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final
 
 import typer
@@ -12,13 +12,17 @@ import typer
 from ran_datajobs.cli.api import Api, job_id_of
 from ran_datajobs.cli.jobs import JobId
 from ran_datajobs.cli.options import CLIENT, Settings, takes_settings
+from ran_datajobs.errors import UsageError
 
 _AT_ONCE: Final = 1000
+_MARKS: Final = {"CHANGE": "~", "CREATE": "+", "DELETE": "-", "WOULD_FAIL": "!", "UNKNOWN": "?"}
+_MOST_OF_VALUE: Final = 200
+"""Maximum characters of a value that ``diff`` shows."""
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (request, outcomes, failures):
+    for command in (request, outcomes, failures, diff):
         app.command(rich_help_panel="Data jobs")(command)
 
 
@@ -133,3 +137,59 @@ def failures(settings: Settings, job_id: JobId) -> None:
             formatting.json_line(json.loads(line))
     else:
         causes.show_causes(causes.by_reason(found))
+
+
+@takes_settings(*CLIENT)
+def diff(
+    settings: Settings,
+    job_id: JobId,
+    below: Annotated[str | None, typer.Option(help="only this FDN and what is below it")] = None,
+    every: Annotated[bool, typer.Option("--all", help="also operations that change nothing")] = False,
+) -> None:
+    """Show what the operations of an ended preview would change: each attribute before and after.
+
+    The marks are ~ change, + create, - delete, ! would fail, ? unknown and = no change.
+
+    Examples: `datajobs diff 3f0c1a2b` · `datajobs diff 3f0c1a2b --output json | jq .effect`
+    """
+    from ran_datajobs.api import paths
+    from ran_datajobs.cli import causes, formatting
+
+    api = Api(settings)
+    full_id = job_id_of(api, job_id)
+    job = api.get(paths.fill(paths.JOB, job_id=full_id))
+    if job["type"] != "PREVIEW":
+        raise UsageError(f"{full_id} is no preview: submit the request with --preview")
+    found = map(json.loads, causes.outcomes(api, paths.fill(paths.OUTCOMES, job_id=full_id), below=below))
+    for each in found:
+        effect = each.get("effect") or {"kind": "UNKNOWN"}
+        if effect["kind"] == "NO_CHANGE" and not every:
+            continue
+        if settings.output == "json":
+            formatting.json_line(each)
+            continue
+        mark = _MARKS.get(effect["kind"], "=")
+        formatting.paragraph(formatting.clean(f"{mark} {each['op']} {each['path']}"), indent=4)
+        for line in _changes(effect):
+            formatting.paragraph(f"    {formatting.clean(line)}", indent=8)
+    if settings.output != "json":
+        summary = formatting.effects_in_words(job.get("preview")) or "the preview has not ended yet"
+        formatting.paragraph(summary, formatting.console(stderr=True))
+
+
+def _changes(effect: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of one effect."""
+    before, after = effect.get("before") or {}, effect.get("after") or {}
+    for name in before | after:
+        old, new = (_short(values[name]) if name in values else None for values in (before, after))
+        if effect["kind"] == "CHANGE":
+            yield f"{name}: {'(none)' if old is None else old} -> {'(none)' if new is None else new}"
+        else:
+            yield f"{name}: {new if old is None else old}"
+    if said := ": ".join(filter(None, (effect.get("reason"), effect.get("detail")))):
+        yield said
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text if len(text) <= _MOST_OF_VALUE else text[: _MOST_OF_VALUE - 1] + "…"

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The two steps of a data job. Plan: split it by the owner of each managed object, durably and repeatably.
-Finish: count the outcomes, write the manifest, then set the final status."""
+Finish: count the outcomes (of a preview: compute them), write the manifest, then set the final status."""
 
 from __future__ import annotations
 
@@ -15,13 +15,22 @@ from msgspec.structs import replace
 from ran_datajobs.checkpoints import Checkpoint, reached
 from ran_datajobs.config import Settings
 from ran_datajobs.dispatch.news import DispatchNews
+from ran_datajobs.dispatch.previews import Previews, built_in_model, refused_effects
 from ran_datajobs.errors import PolicyUnavailable
 from ran_datajobs.inventory.index import OwnerIndex
 from ran_datajobs.inventory.owners import Owners
-from ran_datajobs.model import UNMATCHED_PART, OperationCounts, OperationState, Response, Validation
+from ran_datajobs.model import (
+    UNMATCHED_PART,
+    JobType,
+    OperationCounts,
+    OperationState,
+    Response,
+    Validation,
+)
 from ran_datajobs.planning import policy
 from ran_datajobs.planning.model_validation import ModelsByTag, ModelSource
 from ran_datajobs.planning.policy import Batch, Verdicts
+from ran_datajobs.planning.previews import split_preview
 from ran_datajobs.planning.split import (
     Plan,
     RejectedOperation,
@@ -36,7 +45,7 @@ from ran_datajobs.results.outcomes import count, verdict, why
 from ran_datajobs.results.parts import ResultWriter, load_failures, manifest
 from ran_datajobs.results.responses import make_responses
 from ran_datajobs.runtime import Runtime
-from ran_datajobs.store.dispatch import DispatchStore, LeasedJob, PlannedJob
+from ran_datajobs.store.dispatch import DispatchStore, LeasedJob, PlannedJob, Previewed
 from ran_datajobs.store.jobs import JobRow
 from ran_datajobs.store.results import Part
 
@@ -62,26 +71,39 @@ class JobSteps:
     policy: PolicyExecutor | None = None
     models: ModelSource = field(default_factory=ModelSource)
 
+    def __post_init__(self) -> None:
+        self.previews = Previews(self.store, self.index, self.objects, self.settings, self.runtime)
+
     async def plan(self, job: LeasedJob) -> None:
         """Plan the job, which ends its lease. Raises Fenced when the lease is void, and PolicyUnavailable
         when the policy executor cannot be asked now."""
         begun = self.runtime.now()
-        plan = await self._permitted(job, await self.index.catch_up())
+        owners = await self.index.catch_up()
+        plan = await self._permitted(job, owners)
+        is_preview = job.type is JobType.PREVIEW
+        if is_preview:
+            as_write, model = plan, built_in_model()
+            plan = await self.runtime.in_thread(lambda: split_preview(_request(job), as_write, owners, model))
         await reached(Checkpoint.PLAN_SPLIT)
         writer = ResultWriter(self.objects, job.results_bucket, job.job_id, UNMATCHED_PART)
-        refused = await writer.write(refusals(plan.refused), lambda: self.store.job_is_leased(job))
+        responses = refusals(plan.refused)
+        refused = await writer.write(
+            refused_effects(responses) if is_preview else responses, lambda: self.store.job_is_leased(job)
+        )
         await reached(Checkpoint.PLAN_WRITTEN)
         reasons = Counter(each.reason for each in plan.refused)
         not_started = sum(each.state is OperationState.NOT_STARTED for each in plan.refused)
-        failed = 0 if plan.parts_of else len(plan.refused) - plan.unmatched - not_started
+        counted_at_the_end = is_preview or bool(plan.parts_of)
+        failed = 0 if counted_at_the_end else len(plan.refused) - plan.unmatched - not_started
         planned = PlannedJob(
             plan.sub_jobs,
             plan.unmatched,
             failed,
-            bool(plan.parts_of),
+            counted_at_the_end,
             refused,
             not_started,
             plan.warnings,
+            plan.only_reads,
         )
         await self.store.record_plan(job, planned)
         await reached(Checkpoint.PLAN_STORED)
@@ -135,7 +157,12 @@ class JobSteps:
             await self.store.step_over(leased)
             return
         job, parts = facts
-        counts = await self._counts_by_operation(job, parts) if job.split_reads else job.counts
+        previewed: Previewed | None = None
+        if job.type is JobType.PREVIEW:
+            previewed = await self.previews.computed(leased, job, parts)
+            counts, parts = previewed.counts, [*previewed.planned, *previewed.parts]
+        else:
+            counts = await self._counts_by_operation(job, parts) if job.split_reads else job.counts
         status = verdict(counts, cancelled=job.cancelled_sub_jobs > 0)
         await reached(Checkpoint.FINISH_COUNTED)
         await self.objects.put(
@@ -144,7 +171,7 @@ class JobSteps:
             manifest(job, status, counts, parts, self.settings.finished_spelling),
         )
         await reached(Checkpoint.FINISH_WRITTEN)
-        seconds = await self.store.finish(leased, status, why(counts, status), counts)
+        seconds = await self.store.finish(leased, status, why(counts, status), counts, previewed)
         await reached(Checkpoint.FINISH_STORED)
         if seconds is not None:
             self.news.ended(leased, status, why(counts, status), counts, seconds)

@@ -14,8 +14,9 @@ The YANG modules of a module set become a :class:`Model` of the same parts, with
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
 from typing import Any, Final, Literal
 
@@ -156,6 +157,12 @@ class Model:
         if found is None and (name in self._known or not self._strict):
             return OPEN_CLASS
         return found
+
+    def knowing(self, classes: Iterable[str]) -> Model:
+        """A copy in which those of ``classes`` that the model does not know are open."""
+        made = copy.copy(self)
+        made._known = self._known.union(classes)
+        return made
 
     def vendors_own(self, name: str) -> bool:
         """Whether a class is vendor-specific; always False for a strict model."""

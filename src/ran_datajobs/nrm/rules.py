@@ -19,6 +19,11 @@ def together(objects: Objects, key: str, attributes: Attributes) -> Fault | None
     return rule(objects, key, attributes) if rule else None
 
 
+def depends_on_siblings(class_name: str) -> bool:
+    """Whether :func:`together` compares an object of the class with its siblings."""
+    return class_name in _COMPARED
+
+
 def _cell(_: Objects, __: str, attributes: Attributes) -> Fault | None:
     """Check that the offset of the SSB is within its period."""
     offset, period = attributes.get("ssbOffset"), attributes.get("ssbPeriodicity")
@@ -54,6 +59,7 @@ def _ratio(attributes: Attributes, name: str) -> Any:
     return attributes.get(f"rRMPolicy{name}Ratio", _WHOLE if name == "Max" else 0)
 
 
+_COMPARED: Final = frozenset({"RRMPolicyRatio"})
 _RULES: Final[dict[str, Callable[[Objects, str, Attributes], Fault | None]]] = {
     "NRCellDU": _cell,
     "RRMPolicyRatio": _policy,

@@ -43,13 +43,14 @@ ENVELOPE: Final = {
 }
 """The keys of an envelope by their lower-case form."""
 
-NOT_OFFERED: Final = {
-    name.lower(): name for name in ("preview", "basedOn", "skipUnchanged", "expect", "undoable")
-}
+NOT_OFFERED: Final = {name.lower(): name for name in ("basedOn", "skipUnchanged", "expect", "undoable")}
 """Features that are not offered yet, as keys or query parameters, by their lower-case form."""
 
 DRY_RUN: Final = "dryRun"
-"""The query parameter for a submit that is not executed. It has no effect as a key of a body."""
+PREVIEW: Final = "preview"
+PARAMETERS: Final = {name.lower(): name for name in (DRY_RUN, PREVIEW)}
+"""The query parameters for a submit that is not executed, by their lower-case form. As a key of a body each
+is refused."""
 
 MAX_SHOWN: Final = 100
 """Maximum number of problems that an answer lists; the others are only counted."""
@@ -63,7 +64,7 @@ MAX_UNLISTED: Final = 100_000
 OCCURS_TWICE: Final = "occurs twice; keys are matched without regard to case"
 
 _NAMES_NOT_OFFERED: Final = frozenset(NOT_OFFERED.values())
-_NEAR: Final = ENVELOPE | NOT_OFFERED | {DRY_RUN.lower(): DRY_RUN}
+_NEAR: Final = ENVELOPE | NOT_OFFERED | PARAMETERS
 
 
 class Problems:
@@ -120,8 +121,10 @@ class UnknownKeys:
             elif key in NOT_OFFERED:
                 if bytes(value) != b"null":
                     self.not_offered.add(pointer, not_offered(key))
-            elif key == DRY_RUN.lower() and bytes(value) not in {b"null", b"false"}:
-                self._typos.add(pointer, f"is a query parameter and no key of a body: ?{DRY_RUN}=true")
+            elif key in PARAMETERS and bytes(value) not in {b"null", b"false"}:
+                self._typos.add(
+                    pointer, f"is a query parameter and no key of a body: ?{PARAMETERS[key]}=true"
+                )
             elif near := [known for known in _NEAR if known not in there and one_edit_apart(key, known)]:
                 names = " or ".join(_NEAR[known] for known in near)
                 self._typos.add(pointer, f"is not a key of a request: did you mean {names}?")
@@ -134,6 +137,9 @@ class UnknownKeys:
         if name in _NAMES_NOT_OFFERED:
             if not is_null:
                 self.not_offered.add(f"{pointer}/{name}", not_offered(name.lower()))
+            return
+        if name == PREVIEW and not is_null:  # nobody is to believe that the operation is not executed
+            self._typos.add(f"{pointer}/{name}", f"is a query parameter of the submit: ?{PREVIEW}=true")
             return
         name = shortened(name)
         if name in self._names or len(self._names) < MAX_LISTED + MAX_UNLISTED:

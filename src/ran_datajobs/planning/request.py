@@ -95,6 +95,20 @@ def open_accepted(
     return envelope, accepted_operations(pieces or [bytes(data or b"[]")])
 
 
+def accepted_in_batches(body: bytes) -> tuple[Envelope, Iterator[list[SeedOperation]]]:
+    """The envelope and the operations, in batches, of a body that was accepted; each batch is decoded when it
+    is asked for."""
+    text, pieces = (in_pieces(body) if read_in_pieces(body, _has_good_pieces) else None) or (body, None)
+    return open_accepted(text, pieces)
+
+
+def _has_good_pieces(_: bytes, pieces: Iterable[bytes] | None) -> bool:
+    """Whether there are pieces. Raises msgspec.DecodeError if one of them is no list."""
+    for piece in pieces or ():
+        msgspec.json.decode(piece, type=list[Raw])
+    return pieces is not None
+
+
 def _read_pieces(body: bytes, pieces: Iterable[bytes] | None) -> tuple[Envelope, list[SeedOperation]]:
     envelope, batches = open_accepted(body, pieces)
     return envelope, list(itertools.chain.from_iterable(batches))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, cast
@@ -26,6 +27,7 @@ from ran_datajobs.model import (
     OperationState,
     PlannedSubJob,
     Reason,
+    Scope,
     ScopeType,
     Validation,
     Warnings,
@@ -56,6 +58,8 @@ _ZSTD_LEVEL: Final = 1
 _UNLIMITED: Final = None
 _BASE_ONLY: Final = 0
 _MOST_DEPTHS: Final = 3
+_READS_AT_ONCE: Final = 1000
+_CHILDREN_TOO: Final = Scope(ScopeType.BASE_SUBTREE, 1)
 
 
 class RejectedOperation(Struct, frozen=True):
@@ -81,13 +85,15 @@ class Plan(Struct, frozen=True):
 
     ``sub_jobs`` are in order of first appearance and keep the request's order within. ``parts_of`` holds, by
     id text, the number of parts of each operation with several parts: one per sub-job and one per entry of
-    ``refused`` that contains the operation. ``warnings``: of the validation.
+    ``refused`` that contains the operation. ``warnings``: of the validation. ``only_reads``: it is of
+    :func:`split_reads`, and so contains no operation of a request.
     """
 
     sub_jobs: list[PlannedSubJob]
     refused: list[RejectedOperation]
     parts_of: dict[str, int]
     warnings: Warnings | None = None
+    only_reads: bool = False
 
     @property
     def unmatched(self) -> int:
@@ -455,6 +461,23 @@ def tags_of(body: bytes, owners: Owners) -> set[str]:
         }
 
     return read_in_pieces(body, read) if any(owner.module_set_tag for owner in owners) else set()
+
+
+def split_reads(objects: Iterable[tuple[str, bool]], owners: Owners) -> Plan:
+    """Split reads of ``objects``, each given by its key, and whether its children are read, too.
+
+    The id of each read is its position from 0, as text. A read that no CM handle can answer is left out.
+    """
+    splitting = _Splitter(Envelope(), owners, Permission())
+    numbered = enumerate(objects)
+    while some := list(itertools.islice(numbered, _READS_AT_ONCE)):
+        splitting.place(
+            [
+                SeedOperation(Op.READ, f"/{key}", str(number), scope=_CHILDREN_TOO if with_children else None)
+                for number, (key, with_children) in some
+            ]
+        )
+    return msgspec.structs.replace(splitting.plan(), refused=[], only_reads=True)
 
 
 def _split_by(body: bytes, owners: Owners, permission: Permission) -> Plan:

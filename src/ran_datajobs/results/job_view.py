@@ -14,7 +14,15 @@ from uuid import UUID
 from msgspec import UNSET, Struct, UnsetType
 
 from ran_datajobs.config import Settings
-from ran_datajobs.model import IgnoredKey, OperationCounts, OperationWarning, Status, wire_status
+from ran_datajobs.model import (
+    EffectCounts,
+    IgnoredKey,
+    OperationCounts,
+    OperationWarning,
+    Reach,
+    Status,
+    wire_status,
+)
 from ran_datajobs.results import waits
 from ran_datajobs.results.waits import WaitingFor
 from ran_datajobs.store import jobs as store_jobs
@@ -37,14 +45,15 @@ class JobAnswer(Struct, frozen=True, rename="camel"):
     After a cancel, ``cancelled_at`` is when it was accepted and ``ended_after_cancel`` how many operations
     plugins had executed, with or without success, that were counted after it.
     ``ignored`` is there when keys of the request mean nothing here: the first 100 of ``ignored_count``, and
-    ``warnings`` when the validation warns of operations: the first 100 of ``warning_count``.
+    ``warnings`` when the validation warns of operations: the first 100 of ``warning_count``. ``preview`` and
+    ``reach`` are there when a preview has ended.
     """
 
     job_id: UUID
     status: WireStatus
     statusuri: str
     resultsuri: str
-    type: Literal["READ", "WRITE"]
+    type: Literal["READ", "WRITE", "PREVIEW"]
     name: str | None
     destination: str | None
     priority: int
@@ -65,6 +74,8 @@ class JobAnswer(Struct, frozen=True, rename="camel"):
     ignored_count: int | UnsetType = UNSET
     warnings: tuple[OperationWarning, ...] | UnsetType = UNSET
     warning_count: int | UnsetType = UNSET
+    preview: EffectCounts | UnsetType = UNSET
+    reach: Reach | UnsetType = UNSET
 
 
 class SubJobAnswer(Struct, frozen=True, rename="camel"):
@@ -147,6 +158,8 @@ class JobView(Struct, frozen=True):
             ignored_count=row.ignored.count if row.ignored else UNSET,
             warnings=row.warnings.items if row.warnings else UNSET,
             warning_count=row.warnings.count if row.warnings else UNSET,
+            preview=row.preview or UNSET,
+            reach=row.reach or UNSET,
         )
 
     def sub_job(self, row: SubJobRow, waiting: WaitingFor | None = None) -> SubJobAnswer:

@@ -21,7 +21,17 @@ from msgspec.structs import astuple
 
 from ran_datajobs.config import Settings
 from ran_datajobs.errors import Fenced
-from ran_datajobs.model import OperationCounts, PlannedSubJob, Stage, Status, Validation, Warnings
+from ran_datajobs.model import (
+    EffectCounts,
+    JobType,
+    OperationCounts,
+    PlannedSubJob,
+    Reach,
+    Stage,
+    Status,
+    Validation,
+    Warnings,
+)
 from ran_datajobs.store import inventory, jobs, results
 from ran_datajobs.store import sub_jobs as store
 from ran_datajobs.store.database import Connection, Database, columns, read
@@ -81,6 +91,7 @@ class LeasedJob(Struct, frozen=True):
     step_failures: int
     results_bucket: str
     body: bytes | None
+    type: JobType
     verdicts: bytes | None = None
     cancel_requested: bool = False
     validation: Validation = Validation.OFF
@@ -93,7 +104,8 @@ _T = TypeVar("_T")
 
 
 class PlannedJob(Struct, frozen=True):
-    """The plan of a job. ``parts``: result objects of the operations that are in no sub-job."""
+    """The plan of a job. ``parts``: result objects of the operations that are in no sub-job. ``only_reads``:
+    the sub-jobs are reads that the plan of a preview has made."""
 
     sub_jobs: list[PlannedSubJob]
     unmatched: int
@@ -102,6 +114,18 @@ class PlannedJob(Struct, frozen=True):
     parts: list[Part]
     not_started: int = 0
     warnings: Warnings | None = None
+    only_reads: bool = False
+
+
+class Previewed(Struct, frozen=True):
+    """The result of a preview. ``planned``, ``parts``: result objects with its outcomes, which its plan has
+    recorded, and which its finish step has written."""
+
+    counts: OperationCounts
+    effects: EffectCounts
+    reach: Reach
+    planned: list[Part]
+    parts: list[Part]
 
 
 class Announces(Protocol):
@@ -415,7 +439,7 @@ class DispatchStore:
             if not plan.sub_jobs:
                 await store.notify_due(connection, JOB)
                 return
-            await store.insert(connection, job.job_id, plan.sub_jobs)
+            await store.insert(connection, job.job_id, plan.sub_jobs, only_reads=plan.only_reads)
             if row["cancel_requested"]:
                 await store.notify_due(connection, SUB_JOB)
             elif not blocked:
@@ -430,8 +454,18 @@ class DispatchStore:
             job = await jobs.find(connection, job_id, None)
             return None if job is None else (job, await results.listing(connection, job_id))
 
+    async def request_of(self, job_id: UUID) -> bytes:
+        """The bytes of a job's request, zstd; empty when the job was removed."""
+        async with self.database.connection() as connection:
+            return await jobs.request_of(connection, job_id) or b""
+
     async def finish(
-        self, leased: LeasedJob, status: Status, reason: str | None, counts: OperationCounts
+        self,
+        leased: LeasedJob,
+        status: Status,
+        reason: str | None,
+        counts: OperationCounts,
+        previewed: Previewed | None = None,
     ) -> float | None:
         """Make the job terminal, unblock the jobs that waited for it, and end the lease. Returns the seconds
         since the job was accepted; ``None`` when it was terminal already: then only the lease ends. Raises
@@ -450,6 +484,9 @@ class DispatchStore:
             if seconds is None:
                 await connection.execute(_JOBS["end_lease"], job_id, leased.lease, None)
                 return None
+            if previewed is not None:
+                await results.record(connection, job_id, previewed.parts)
+                await jobs.record_preview(connection, job_id, previewed.effects, previewed.reach)
             if lanes := await jobs.unblock_after(connection, job_id):
                 await self._admit(connection, lanes, each_lane_alone=each_lane_alone)
             await self.announcer.job_ended(connection, job_id)

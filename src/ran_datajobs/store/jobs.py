@@ -16,9 +16,11 @@ from msgspec.structs import astuple
 
 from ran_datajobs.model import (
     DeliveryState,
+    EffectCounts,
     Ignored,
     JobType,
     OperationCounts,
+    Reach,
     Status,
     Validation,
     Warnings,
@@ -111,7 +113,8 @@ class JobRow(_Counted, frozen=True, kw_only=True):
     validation, once it is planned; ``None`` if there are none.
     ``delivery_topic``: where its results are delivered (see :mod:`ran_datajobs.store.outbox`); ``None`` if
     they stay in ``results_bucket``. ``plugin_destination``: as in :class:`NewJob`. ``split_reads``:
-    operations have several parts. ``cancelled_sub_jobs``: number of sub-jobs that a cancel stopped.
+    operations have several parts, or it is a preview: it is counted when it ends. ``cancelled_sub_jobs``:
+    number of sub-jobs that a cancel stopped. ``preview``, ``reach``: of a preview that has ended.
     """
 
     job_id: UUID
@@ -147,6 +150,8 @@ class JobRow(_Counted, frozen=True, kw_only=True):
     delivery_number: int = 1
     split_reads: bool = False
     cancelled_sub_jobs: int = 0
+    preview: EffectCounts | None = None
+    reach: Reach | None = None
 
     @property
     def bucket_named(self) -> str:
@@ -344,6 +349,11 @@ async def finish(
     states = counts.succeeded, counts.failed, counts.unmatched, counts.not_started, counts.unknown
     seconds: float | None = await connection.fetchval(_SQL["finish"], job_id, status, reason, *states)
     return seconds
+
+
+async def record_preview(connection: Connection, job_id: UUID, effects: EffectCounts, reach: Reach) -> None:
+    """Record what a preview has found, in the transaction that makes it terminal."""
+    await connection.execute(_SQL["record_preview"], job_id, effects, reach)
 
 
 async def unblock_after(connection: Connection, job_id: UUID) -> list[int]:

@@ -219,14 +219,19 @@ _STATEMENTS: Final[dict[type[Struct], str]] = {
 }
 
 
-async def insert(connection: Connection, job_id: UUID, sub_jobs: Sequence[PlannedSubJob]) -> None:
-    """Insert the sub-jobs of a job in order, with their lanes."""
+async def insert(
+    connection: Connection, job_id: UUID, sub_jobs: Sequence[PlannedSubJob], *, only_reads: bool = False
+) -> None:
+    """Insert the sub-jobs of a job in order, with their lanes. ``only_reads``: they are those of a preview.
+
+    The sub-jobs of a preview are refused by the database without it: no operation of a preview is sent.
+    """
     await connection.execute(_SQL["add_lanes"], *columns(sub_jobs, "plugin_id", "data_producer_id"))
     for first in range(0, len(sub_jobs), _ROWS_AT_ONCE):  # the event loop runs in between
         some = sub_jobs[first : first + _ROWS_AT_ONCE]
         ids = [sub_job_id(job_id, each) for each in some]
         fields = columns(some, "plugin_id", "data_producer_id", "dialect", "body", "operations", "size")
-        await connection.execute(_SQL["insert_sub_jobs"], job_id, first, ids, *fields)
+        await connection.execute(_SQL["insert_sub_jobs"], job_id, first, ids, *fields, only_reads)
 
 
 def sub_job_id(job_id: UUID, sub_job: PlannedSubJob) -> UUID:

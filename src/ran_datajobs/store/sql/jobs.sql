@@ -154,14 +154,14 @@ with recursive head as (
     update data_job j
     set lease = $5, leased_by = $6, leased_until = clock_timestamp() + make_interval(secs => $7)
     from picked where j.job_id = picked.job_id
-    returning j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, j.cancel_requested, j.validation
+    returning j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, j.type, j.cancel_requested, j.validation
 )
-select l.job_id, l.lease, l.planned, l.step_failures, l.results_bucket, case when not l.planned then r.body end as body,
+select l.job_id, l.lease, l.planned, l.step_failures, l.results_bucket, l.type, case when not l.planned then r.body end as body,
        case when not l.planned then r.verdicts end as verdicts, l.cancel_requested, l.validation
 from leased l cross join lazily left join job_request r using (job_id);
 
 -- name: jobs_leased_under
-select j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, case when not j.planned then r.body end as body,
+select j.job_id, j.lease, j.planned, j.step_failures, j.results_bucket, j.type, case when not j.planned then r.body end as body,
        case when not j.planned then r.verdicts end as verdicts, j.cancel_requested, j.validation
 from data_job j left join job_request r using (job_id)
 where j.leased_until is not null and j.lease = $1;
@@ -218,6 +218,9 @@ set status = $2::job_status, reason = $3, ended_at = clock_timestamp(), version 
     lease = null, leased_by = null, leased_until = null
 where job_id = $1 and status in ('NOT_STARTED', 'RUNNING', 'CANCELLING') and planned and sub_jobs_open = 0
 returning extract(epoch from ended_at - created_at)::float8;
+
+-- name: record_preview
+update data_job set preview = $2, reach = $3 where job_id = $1;
 
 -- name: lock_waiting
 -- The jobs that wait for one job. Two jobs that end concurrently are serialised here: the second one continues when the

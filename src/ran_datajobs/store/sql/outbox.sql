@@ -159,6 +159,7 @@ left join lane l on l.lane_id = s.lane_id
 where p.job_id = any ($1::uuid[]) and j.delivery_topic is not null
   and (j.destination_kind = 'BUCKET' or p.sequence >= 0 or ($3::integer - p.sequence) % $4::integer <> 0)  -- no body of a plugin
   and ($2::text[] is null or p.sub_job = any ($2::text[]))
+  and (j.type <> 'PREVIEW' or p.sub_job = 'unmatched')  -- not what the reads of a preview have found
 order by p.job_id, s.position nulls first, coalesce(p.message, p.sequence), p.fragment;
 
 -- The lock is refused while the job is being removed.

@@ -13,11 +13,12 @@ insert into lane (plugin_id, data_producer_id)
 select distinct * from unnest($1::bigint[], $2::text[]) order by 1, 2
 on conflict do nothing;
 
--- $2: position of the first sub-job.
+-- $2: position of the first sub-job. $10: they are the reads of a preview; other sub-jobs of a preview cannot be stored.
 -- name: insert_sub_jobs
 insert into sub_job (sub_job_id, job_id, position, lane_id, plugin_id, type, job_seq, client, priority, blocked, cancel_requested,
                      due_at, dialect, body, body_bytes, operations, version)
-select s.sub_job_id, j.job_id, $2::integer + s.place - 1, l.lane_id, s.plugin_id, j.type, j.seq, j.client, j.priority, j.blocked,
+select s.sub_job_id, j.job_id, $2::integer + s.place - 1, l.lane_id, s.plugin_id,
+       case when j.type = 'PREVIEW' and $10::boolean then 'READ' else j.type end, j.seq, j.client, j.priority, j.blocked,
        j.cancel_requested, case when j.cancel_requested then clock_timestamp() end, s.dialect, s.body, s.size, s.operations,
        j.version
 from unnest($3::uuid[], $4::bigint[], $5::text[], $6::text[], $7::bytea[], $8::integer[], $9::bigint[]) with ordinality
@@ -98,7 +99,8 @@ extract(epoch from clock_timestamp() - s.ended_at)::float8 as ended_for,
 extract(epoch from s.quarantined_until - clock_timestamp())::float8 as quarantined_for,
 s.body_bytes,
 case when s.stage = 'STARTING' or s.stage in ('WAITING', 'ADMITTED') and s.body_bytes <= 8192 then s.body end as body,
-j.status as job_status, j.cancel_requested as job_cancel_requested, j.accept_type, j.content_type, j.activation_mode,
+j.status as job_status, j.cancel_requested as job_cancel_requested, j.accept_type, j.content_type,
+case when j.type = 'PREVIEW' then 'BEST_EFFORT' else j.activation_mode end as activation_mode,
 coalesce(j.plugin_destination, j.destination) as destination, j.results_bucket, l.data_producer_id,
 s.plugin_id, p.url, coalesce(s.dialect, nullif(p.dialect, 'auto'), 'seed') as dialect, p.dialect as plugin_dialect,
 p.found_dialect, p.idempotent, p.give_up, p.sub_job_timeout, p.before_images
@@ -414,7 +416,7 @@ with picked as (
     from picked where b.job_id = picked.job_id and b.plugin_id = picked.plugin_id
     returning b.job_id, b.plugin_id, b.lease, b.failing_since
 )
-select l.job_id, l.lease, l.plugin_id, p.url, p.give_up, j.type = 'READ' as is_read,
+select l.job_id, l.lease, l.plugin_id, p.url, p.give_up, j.type <> 'WRITE' as is_read,
        coalesce((select min(s.dialect) from sub_job s
                  where s.job_id = l.job_id and s.plugin_id = l.plugin_id and s.data_producer_job_id is not null),
                 nullif(p.dialect, 'auto'), p.found_dialect, 'seed') as dialect,

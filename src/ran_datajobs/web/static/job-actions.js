@@ -64,7 +64,7 @@ export function jobActions(jobId, changed, signal) {
     const again = notSucceeded(job.operations) - (includeUnknown.checked ? 0 : unknown);
     cancel.hidden = ended || readStatus(job.status) === "";
     cancel.disabled = readStatus(job.status) === "CANCELLING";
-    retry.hidden = !ended || notSucceeded(job.operations) === 0;
+    retry.hidden = !ended || job.type === "PREVIEW" || notSucceeded(job.operations) === 0;
     retry.disabled = again === 0;
     retry.textContent = again ? `Retry ${plural(again, "operation")}` : "Retry";
     unknownField.hidden = retry.hidden || unknown === 0;

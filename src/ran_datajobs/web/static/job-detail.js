@@ -42,8 +42,18 @@ function facts(job) {
   if (job.cancelledAt) {
     rows.push(["Cancelled", moment(job.cancelledAt)], ["Ended after the cancel", plural(job.endedAfterCancel ?? 0, "operation")]);
   }
+  for (const [label, counts] of [["Effects", job.preview], ["Reach", job.reach]]) {
+    if (counts) rows.push([label, inWords(counts)]);
+  }
   if (job.retryOf) rows.push(["Retry of", h("a", { href: jobLink(job.retryOf) }, String(job.retryOf).slice(0, 8))]);
   return rows.map(([label, value]) => h("div", {}, h("dt", {}, label), h("dd", {}, ...[value].flat())));
+}
+
+/** For example "12 change, 3 no change": the counts that are not 0. */
+function inWords(counts) {
+  const words = (name) => name.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`).replace("dmi", "DMI");
+  return Object.entries(counts).filter(([, count]) => count)
+    .map(([name, count]) => `${number(count)} ${words(name)}`).join(", ") || "none";
 }
 
 function countTiles(counts = {}) {

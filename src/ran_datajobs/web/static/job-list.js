@@ -56,7 +56,7 @@ export async function showJobList(main, query, { signal, linkState }) {
     location.hash = `#/jobs${next.size ? `?${next}` : ""}`;
   };
   const [status, statusField] = selection("status", "Status", STATES, chosen, changed);
-  const types = [["WRITE", "write"], ["READ", "read"]];
+  const types = [["WRITE", "write"], ["READ", "read"], ["PREVIEW", "preview"]];
   const [type, typeField] = selection("type", "Type", types, query.get("type") ?? "", changed);
   const list = table("Data jobs, newest first", columns, (job) => job.jobId);
   const place = h("div", { class: "sheet", "aria-busy": "true" }, notice("Loading the jobs …", "loading"));
