@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ran_datajobs.errors import InvalidModules
-from ran_datajobs.nrm import patterns, yang
+from ran_datajobs.nrm import patterns, yang, yang_modules
 from ran_datajobs.nrm.model import Attribute, ManagedClass, Model
 from ran_datajobs.nrm.module_set import ModuleSet, YangModule, decode, encode, names
 from ran_datajobs.nrm.yang import read
@@ -231,7 +231,7 @@ def test_what_is_resolved_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         used = f"{{ uses g{number - 1}; }}"
         text += f"grouping g{number} {{ container a {used} container b {used} }}\n"
     text += "list A { key id; leaf id { type string; } container attributes { uses g39; } } }"
-    monkeypatch.setattr(yang, "MOST_USES", 500)
+    monkeypatch.setattr(yang_modules, "MOST_USES", 500)
     with pytest.raises(InvalidModules, match=r"a\.yang:\d+: more than 500 groupings and types are used"):
         read({"a.yang": text})
     monkeypatch.setattr(yang, "MOST_ATTRIBUTES", 20)

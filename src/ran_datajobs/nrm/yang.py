@@ -16,25 +16,21 @@ outside is read in a process of its own (:mod:`ran_datajobs.inventory.module_rea
 from __future__ import annotations
 
 import decimal
-import graphlib
 import itertools
-import json
-import re
-from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Any, Final, cast
+from collections.abc import Mapping
+from typing import Any, Final
 
 from msgspec import UNSET
 from msgspec.structs import replace
-from yangson import datamodel, datatype, exceptions, schemanode  # type: ignore[import-untyped]
+from yangson import datatype, schemanode  # type: ignore[import-untyped]
 from yangson.enumerations import NodeStatus  # type: ignore[import-untyped]
-from yangson.schemadata import SchemaData  # type: ignore[import-untyped]
-from yangson.statement import ModuleParser, Statement  # type: ignore[import-untyped]
+from yangson.statement import Statement  # type: ignore[import-untyped]
 
 from ran_datajobs.errors import InvalidModules
 from ran_datajobs.nrm import patterns
 from ran_datajobs.nrm.model import ROOTS, Attribute, ManagedClass, Model, load
-from ran_datajobs.nrm.module_set import ModuleSet, YangModule
+from ran_datajobs.nrm.module_set import ModuleSet
+from ran_datajobs.nrm.yang_modules import Library, Parser, invalid, located
 
 MOST_CLASSES: Final = 10_000
 """Maximum number of classes of a module set."""
@@ -42,14 +38,6 @@ MOST_CLASSES: Final = 10_000
 MOST_ATTRIBUTES: Final = 200_000
 """Maximum number of attributes of all classes, and fields of their structs."""
 
-MOST_USES: Final = 100_000
-"""Maximum number of groupings and derived types that are resolved."""
-
-_MAX_DETAIL: Final = 300
-_NOT_EVALUATED: Final = frozenset({"must", "unique"})
-_NODES: Final = frozenset({"leaf", "leaf-list", "list", "container", "choice", "case", "anydata", "anyxml"})
-_NAMED: Final = _NODES | {"module", "submodule"}
-_IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,254}")
 _LARGEST: Final = 2**53
 _ABOVE: Final = {
     "SubNetwork": frozenset({"SubNetwork", "MeContext", "ManagedElement"}),
@@ -62,8 +50,8 @@ _ANY: Final = Attribute("any")
 
 def read(files: Mapping[str, str]) -> ModuleSet:
     """Read modules; ``files``: text by name. Raises InvalidModules for the first fault."""
-    parsed = [_Parser(name, text).module() for name, text in sorted(files.items())]
-    library = _Library(parsed)
+    parsed = [Parser(name, text).module() for name, text in sorted(files.items())]
+    library = Library(parsed)
     reading = _Reading(load())
     try:
         model = library.data_model()
@@ -71,280 +59,11 @@ def read(files: Mapping[str, str]) -> ModuleSet:
     except InvalidModules:
         raise
     except Exception as error:
-        raise _located(error) from error
+        raise located(error) from error
     if not classes:
         raise InvalidModules("no module has a class: a list by id")
     roots = {str(node.name) for node in model.schema.data_children() if _is_class(node)}
     return ModuleSet(library.modules, classes, frozenset(roots | (ROOTS & classes.keys())))
-
-
-# --- text ---------------------------------------------------------------------------------------------
-
-
-class _Name(str):
-    """The argument of a statement that defines a node: it becomes the name of the node."""
-
-    statement: Statement
-
-
-class _Parser(ModuleParser):  # type: ignore[misc]
-    """yangson's parser, whose statements know their place."""
-
-    def __init__(self, file: str, text: str) -> None:
-        super().__init__(text.removeprefix("\ufeff"))
-        self.file = file
-
-    def module(self) -> Statement:
-        """The statement of the module or submodule."""
-        try:
-            self.opt_separator()
-            found = self.statement()
-            if found.keyword not in ("module", "submodule") or found.argument is None:
-                raise self.invalid(found.start, "a file begins with a module or a submodule")
-            try:
-                self.opt_separator()
-            except exceptions.EndOfInput:
-                return found
-            raise self.invalid(self.offset, "the module has ended before: a file has one module")
-        except RecursionError:
-            raise self.invalid(self.offset, "the statements are nested too deeply") from None
-        except exceptions.EndOfInput:
-            raise self.invalid(self.offset, "the file ends within a statement or a comment") from None
-        except exceptions.UnexpectedInput as error:
-            expected = f": {error.expected} is expected" if error.expected else ""
-            raise self.invalid(self.offset, f"the syntax is wrong{expected}") from None
-        except exceptions.InvalidArgument as error:
-            raise self.invalid(self.offset, f"{str(error)!r} has an unknown escape sequence") from None
-
-    def invalid(self, offset: int, detail: str) -> InvalidModules:
-        """The fault at ``offset``."""
-        shown = detail if len(detail) <= _MAX_DETAIL else detail[: _MAX_DETAIL - 1] + "…"
-        return InvalidModules(shown, self.file, self.input.count("\n", 0, offset) + 1)
-
-    def statement(self) -> Statement:
-        """The next statement, in the form in which it is evaluated."""
-        start = self.offset
-        found = super().statement()
-        found.parser, found.start = self, start
-        if found.prefix is None:
-            _simplify(found)
-        return found
-
-    @classmethod
-    def unescape(cls, text: str) -> str:
-        """Replace escape sequences; yangson's own calls itself for each of them."""
-        pieces = text.split("\\")
-        done = [pieces[0]]
-        rest = iter(pieces[1:])
-        for piece in rest:
-            if piece:
-                if piece[0] not in cls.unescape_map:
-                    raise exceptions.InvalidArgument("\\" + piece[0])
-                done += cls.unescape_map[piece[0]], piece[1:]
-            else:  # two backslashes
-                done += "\\", next(rest, "")
-        return "".join(done)
-
-
-def _simplify(statement: Statement) -> None:
-    """Leave out what is not evaluated. What depends on a feature or a condition gets the condition true."""
-    conditional = False
-    kept = []
-    for each in statement.substatements:
-        if each.prefix is None:
-            if each.keyword in _NOT_EVALUATED:
-                continue
-            if each.keyword in ("when", "if-feature"):
-                conditional = True
-            if each.keyword == "when":
-                continue
-        kept.append(each)
-    if conditional:
-        condition = Statement("when", "true()")
-        condition.superstmt = statement
-        condition.parser, condition.start = statement.parser, statement.start
-        kept.append(condition)
-    statement.substatements = kept
-    if statement.keyword in _NAMED and not _IDENTIFIER.fullmatch(statement.argument or ""):
-        raise _invalid(statement, f"the {statement.keyword} has no name that is allowed")
-    if statement.keyword in _NODES:
-        statement.argument = _Name(statement.argument)
-        statement.argument.statement = statement
-
-
-def _invalid(statement: Statement, detail: str) -> InvalidModules:
-    return cast("InvalidModules", statement.parser.invalid(statement.start, detail))
-
-
-# --- the set of modules -------------------------------------------------------------------------------
-
-
-class _Library:
-    """The modules by name and revision, with their features and submodules (RFC 7895)."""
-
-    def __init__(self, parsed: list[Statement]) -> None:
-        self._statements: dict[tuple[str, str], Statement] = {}
-        for each in parsed:
-            same = self._statements.setdefault((each.argument, _revision(each)), each)
-            if same is not each:
-                raise _invalid(each, f"the {each.keyword} {each.argument} is also in {same.parser.file}")
-        mains = sorted(key for key, each in self._statements.items() if each.keyword == "module")
-        self._newest = dict(mains)
-        self._submodules: dict[str, list[tuple[str, str]]] = {}
-        for (name, revision), each in self._statements.items():
-            if each.keyword == "submodule":
-                of = _required(each, "belongs-to")
-                if of.argument not in self._newest:
-                    raise _invalid(of, f"the module {of.argument} is not in the zip")
-                self._submodules.setdefault(of.argument, []).append((name, revision))
-        self._check_references()
-        self.modules = [YangModule(name, revision) for name, revision in mains]
-
-    def _check_references(self) -> None:
-        """Each module that is imported or included is there, and no imports are cyclic."""
-        included = {name for names in self._submodules.values() for name, _ in names}
-        imports: dict[str, dict[str, Statement]] = {}
-        for each in self._statements.values():
-            _required(each if each.keyword == "module" else _required(each, "belongs-to"), "prefix")
-            for found in each.find_all("include"):
-                if found.argument not in included:
-                    raise _invalid(found, f"the submodule {found.argument} is not in the zip")
-            for found in each.find_all("import"):
-                revision = found.find1("revision-date")
-                wanted = None if revision is None else (found.argument, revision.argument)
-                if found.argument not in self._newest or (wanted and wanted not in self._statements):
-                    at = f"@{revision.argument}" if revision is not None else ""
-                    raise _invalid(found, f"the module {found.argument}{at} is not in the zip")
-                imports.setdefault(self._main(each), {})[found.argument] = found
-        try:
-            graphlib.TopologicalSorter({name: each.keys() for name, each in imports.items()}).prepare()
-        except graphlib.CycleError as error:
-            cycle: list[str] = error.args[1]
-            statement = imports[cycle[1]][cycle[0]]
-            raise _invalid(statement, f"modules import each other: {' < '.join(cycle)}") from None
-
-    def _main(self, statement: Statement) -> str:
-        of = statement.find1("belongs-to")
-        return str(statement.argument if of is None else of.argument)
-
-    def data_model(self) -> Any:
-        """yangson's data model."""
-        statements = self._statements
-
-        class Loaded(_Schema):
-            def _load_module(self, name: str, revision: str, data: Any) -> Statement:
-                return statements[name, revision]
-
-        # yangson reads files; its class of loaded modules has no other entry.
-        kept, datamodel.SchemaData = datamodel.SchemaData, Loaded
-        try:
-            return datamodel.DataModel(json.dumps(self._document()), description="module set")
-        finally:
-            datamodel.SchemaData = kept
-
-    def _document(self) -> dict[str, Any]:
-        listed = []
-        for name, revision in self.modules:
-            newest = self._newest[name] == revision
-            submodules = self._submodules.get(name, []) if newest else []
-            parts = [self._statements[key] for key in ((name, revision), *submodules)]
-            namespace = parts[0].find1("namespace")
-            listed.append(
-                {
-                    "name": name,
-                    "revision": revision,
-                    "namespace": name if namespace is None else namespace.argument,
-                    "conformance-type": "implement" if newest else "import",
-                    "feature": [f.argument for part in parts for f in part.find_all("feature")],
-                    "submodule": [{"name": sub, "revision": its} for sub, its in submodules],
-                }
-            )
-        return {"ietf-yang-library:modules-state": {"module-set-id": "", "module": listed}}
-
-
-class _Schema(SchemaData):  # type: ignore[misc]
-    """yangson's schema data, with bounds."""
-
-    def __init__(self, *args: Any) -> None:
-        self._uses = 0
-        self._bases: dict[Statement, Statement] = {}
-        super().__init__(*args)
-
-    def get_definition(self, stmt: Statement, sctx: Any) -> Any:
-        """The definition of a grouping or type; refuses a type that is derived from itself."""
-        self._uses += 1
-        if self._uses > MOST_USES:
-            raise _invalid(stmt, f"more than {MOST_USES} groupings and types are used")
-        found, context = super().get_definition(stmt, sctx)
-        if stmt.keyword == "type" and stmt.superstmt.keyword == "typedef":
-            self._bases[stmt.superstmt] = base = found
-            while (base := self._bases.get(base)) is not None:
-                if base is found:
-                    raise _invalid(stmt, f"the type {found.argument} is derived from itself")
-        return found, context
-
-
-def _revision(module: Statement) -> str:
-    return max((each.argument or "" for each in module.find_all("revision")), default="")
-
-
-def _required(statement: Statement, keyword: str) -> Statement:
-    found = statement.find1(keyword)
-    if found is None:
-        raise _invalid(statement, f"the {statement.keyword} has no {keyword}")
-    return found
-
-
-def _located(error: Exception) -> InvalidModules:
-    """The fault of an error of yangson, at the innermost statement that was being evaluated."""
-    detail = _detail(error)
-    for values in reversed(list(_frames(error.__traceback__))):
-        own = values.get("self")
-        found = [each for each in values.values() if isinstance(each, Statement) and hasattr(each, "start")]
-        if own in found:
-            return _invalid(own, detail)
-        if found:
-            return _invalid(found[-1], detail)  # variables are in the order of their first use
-        for node in (values.get("node"), own):
-            if isinstance(name := getattr(node, "name", None), _Name):
-                return _invalid(name.statement, detail)
-    return InvalidModules(detail[:_MAX_DETAIL])
-
-
-def _frames(traceback: TracebackType | None) -> Iterator[dict[str, Any]]:
-    while traceback is not None:
-        yield traceback.tb_frame.f_locals
-        traceback = traceback.tb_next
-
-
-def _detail(error: Exception) -> str:
-    match error:
-        case exceptions.DefinitionNotFound():
-            return f"the {error.keyword} {error.name} is not defined"
-        case exceptions.UnknownPrefix():
-            return f"the prefix {error.prefix} is not declared"
-        case exceptions.StatementNotFound():
-            return f"a statement {error.keyword} is missing"
-        case exceptions.InvalidArgument():
-            return f"{error.argument!r} is not a valid argument"
-        case exceptions.InvalidLeafrefPath():
-            return f"the path {error.path} leads to no leaf"
-        case exceptions.InvalidFeatureExpression():
-            return "the expression of features is wrong"
-        case exceptions.ParserException():
-            return f"an expression is wrong: {error}"
-        case re.error():
-            return f"the pattern is wrong: {error}"
-        case KeyError():
-            return f"{error} is not declared"
-        case RecursionError():
-            return "definitions refer to themselves, or are nested too deeply"
-        case MemoryError():
-            return "the modules need too much memory"
-    return f"the statement cannot be used ({type(error).__name__}: {error})"
-
-
-# --- classes ------------------------------------------------------------------------------------------
 
 
 class _Reading:
@@ -366,7 +85,7 @@ class _Reading:
             one = self._class(name, node, children)
             found[name] = _merged_class(found[name], one) if name in found else one
             if len(found) > MOST_CLASSES:
-                raise _invalid(node.name.statement, f"there are more than {MOST_CLASSES} classes")
+                raise invalid(node.name.statement, f"there are more than {MOST_CLASSES} classes")
         return found | self._above(found)
 
     def _above(self, found: Mapping[str, ManagedClass]) -> dict[str, ManagedClass]:
@@ -408,7 +127,7 @@ class _Reading:
     def _attribute(self, node: Any) -> Attribute:
         self._count += 1
         if self._count > MOST_ATTRIBUTES:
-            raise _invalid(node.name.statement, f"there are more than {MOST_ATTRIBUTES} attributes")
+            raise invalid(node.name.statement, f"there are more than {MOST_ATTRIBUTES} attributes")
         mandatory = False
         match node:
             case schemanode.LeafNode():
@@ -570,7 +289,7 @@ def _merged_class(one: ManagedClass, other: ManagedClass) -> ManagedClass:
 
 
 def _as_in_stage_2(own: Attribute, stage2: Attribute) -> Attribute:
-    """``own`` with the other spellings of stage 2 and, for a struct or a single value, with the form there."""
+    """``own`` with the spellings of stage 2 and, for a struct or a single value, with the form there."""
     spelt = replace(
         own, openapi=stage2.openapi, aliases=tuple(dict.fromkeys((*own.aliases, *stage2.aliases)))
     )
