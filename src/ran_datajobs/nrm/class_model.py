@@ -9,7 +9,7 @@ elements than their types say.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -20,8 +20,14 @@ from ran_datajobs.nrm.json_patch import END, index_of
 from ran_datajobs.nrm.model import OPEN_CLASS, Attribute, ManagedClass, Model
 from ran_datajobs.nrm.quick_check import IsValid, check_of
 
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
 _MOST_KEPT: Final = 10_000
 """Number of places and targets that are kept; requests can name any number of them."""
+
+_LONGEST_KEPT: Final = 500
+"""Maximum length of the names of what is kept, in characters."""
 
 _NOT_FOUND: Final = "TARGET_DATA_NODE_NOT_FOUND"
 
@@ -151,19 +157,16 @@ class ClassModel:
         """The place of an object, by the classes of its FDN: ``SubNetwork/ManagedElement``."""
         found = self._places.get(class_path)
         if found is None:
-            if len(self._places) >= _MOST_KEPT:
-                self._places.clear()
-            found = self._places[class_path] = self._place(class_path.split("/"))
+            found = self._place(class_path.split("/"))
+            _keep(self._places, class_path, found, len(class_path))
         return found
 
     def target(self, class_path: str, fragment: str) -> Target:
         """The attribute, or the value within one, that a fragment names at a place whose class is found."""
         found = self._targets.get((class_path, fragment))
         if found is None:
-            if len(self._targets) >= _MOST_KEPT:
-                self._targets.clear()
             found = self._target(self.place(class_path), fragment)
-            self._targets[class_path, fragment] = found
+            _keep(self._targets, (class_path, fragment), found, len(class_path) + len(fragment))
         return found
 
     def attribute(self, place: Place, name: str) -> KnownAttribute | Finding | None:
@@ -245,6 +248,13 @@ class ClassModel:
         if value is None or finding is not None:
             return Target(pointer, name, top, finding=finding)
         return Target(pointer, name, top, value, check_of(value))
+
+
+def _keep(kept: dict[_K, _V], key: _K, value: _V, length: int) -> None:
+    if length <= _LONGEST_KEPT:
+        if len(kept) >= _MOST_KEPT:
+            kept.clear()
+        kept[key] = value
 
 
 def in_names_of(
