@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from ran_datajobs.http.ports import free_port
+from tests.kit import yang
 from tests.kit.commands import datajobs, environment, json_lines, started
 
 ONE, OTHER = "http://127.0.0.1:9101", "http://127.0.0.1:9102"
@@ -468,3 +469,24 @@ def test_half_a_million_handles_need_little_memory(tmp_path: Path) -> None:
                         process.wait(0.2)
             assert process.returncode == 0, command
         assert max(peaks.values()) < 250 * MIB, peaks
+
+
+@pytest.mark.nightly
+def test_modules_are_put_shown_and_deleted(server: str, tag: str, tmp_path: Path) -> None:
+    """From a folder or a zip. A fault is named with file and line, and the command ends with 2."""
+    tag += "/1"
+    folder = tmp_path / "yang"
+    folder.mkdir()
+    for name, text in yang.modules().items():
+        (folder / name).write_text(text, encoding="utf-8")
+    done = inventory(server, "modules", tag, folder)
+    assert done.returncode == 0 and "x-cell" in done.stdout, (done.stdout, done.stderr)
+    (tmp_path / "yang.zip").write_bytes(yang.zipped(yang.modules()))
+    (put,) = json_lines(inventory(server, "modules", tag, tmp_path / "yang.zip", *JSON))
+    (shown,) = json_lines(inventory(server, "modules", tag, *JSON))
+    assert put == shown and put["moduleSetTag"] == tag and "NRCellDU" in put["classes"]
+    (folder / "x-cell.yang").write_text("module x-cell {\n  leaf x {\n", encoding="utf-8")
+    done = inventory(server, "modules", tag, folder)
+    assert (done.returncode, "x-cell.yang:3: the file ends" in done.stderr) == (2, True), done.stderr
+    assert inventory(server, "modules", tag, "--delete").returncode == 0
+    assert inventory(server, "modules", tag).returncode == 2
