@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,17 @@ async def test_a_model_is_stored_and_loaded_once(database: Database, monkeypatch
     after = await one.by_tag({"a", "b"})
     assert after["a"] is before["a"] and after["b"] is not before["b"]
     assert {*before["b"].model} - {*(await other.by_tag({"b"}))["b"].model} == {"xvFan"}
+
+    def change(number: int) -> Awaitable[bool | None]:
+        tag = f"t{number % 3}"
+        if number % 4:
+            return module_sets.put(database, tag, (whole, fewer)[number % 2])
+        return module_sets.remove(database, tag)
+
+    await asyncio.gather(*map(change, range(24)))
+    for tag in ("t0", "t1", "t2"):
+        await module_sets.remove(database, tag)
+    assert len(await database.fetch("select from class_model")) == 2
 
     monkeypatch.setattr(module_sets, "MOST_MODELS", 2)
     assert await module_sets.put(database, "c", whole) is True
