@@ -304,6 +304,13 @@ def test_a_long_value_is_not_compared() -> None:
     assert re.fullmatch(text, "a" * patterns.LONGEST) is None
     assert re.fullmatch(text, "a" * (patterns.LONGEST + 1)) is not None
     assert time.process_time() - begun < 5
+    usual = patterns.joined([("[0-9]{2,3}|x", r"^(?:[0-9]{2,3}|x)$(?!\n\Z)", False)])
+    assert usual == "[0-9]{2,3}|x" and not re.fullmatch(usual, "1x")
+    anchored = patterns.joined([("^([0-9]{2}$)", r"^(?:\^(?:[0-9]{2}\$))$(?!\n\Z)", False)])
+    assert [value for value in ("12", "^12$", "123", "$12") if re.fullmatch(anchored, value)] == [
+        "12",
+        "^12$",
+    ]
     both = patterns.joined([("[a-c]+", "[a-c]+", False), ("b+", "b+", True)])
     assert [value for value in ("abc", "bb", "d") if re.fullmatch(both, value)] == ["abc"]
 

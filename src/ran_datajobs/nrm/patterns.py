@@ -8,6 +8,7 @@ Modules and values come from outside. A pattern is used only if the number of wa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -19,6 +20,13 @@ MOST_WAYS: Final = 4e6
 
 MAX_TEXT: Final = 4000
 """Maximum length of a Python regular expression that is used; that of a Unicode class has thousands."""
+
+_BEGIN, _END = "^(?:", r")$(?!\n\Z)"
+"""Around each regular expression that elementpath translates."""
+
+_ANCHOR: Final = re.compile(r"((?<!\\)(?:\\\\)*\\[$^])(?![*+?{])")
+"""A literal ``^`` or ``$``. In XML Schema these are no anchors, but modules of 3GPP use them as such: a value
+is valid with and without them."""
 
 _LONGER: Final = f"(?s:.{{{LONGEST + 1},}})"
 
@@ -36,24 +44,34 @@ def joined(patterns: Iterable[tuple[str, str, bool]]) -> str:
     whether a value must not match it (``invert-match``).
     """
     used = [
-        (python, inverted)
+        (text, python if inverted else _ANCHOR.sub(r"\1?", python), inverted)
         for text, python, inverted in patterns
         if len(python) <= MAX_TEXT and ways(text) <= MOST_WAYS
     ]
     if not used:
         return ""
-    if len(used) == 1 and not used[0][1]:
-        return f"{_LONGER}|(?:{used[0][0]})"
-    conditions = "".join(rf"(?{'!' if inverted else '='}(?:{python})\Z)" for python, inverted in used)
+    if len(used) == 1 and not used[0][2]:
+        text, python, _ = used[0]
+        plain = python.removeprefix(_BEGIN).removesuffix(_END)  # faults show it
+        return plain if _is_bounded(text) else f"{_LONGER}|(?:{plain})"
+    conditions = "".join(rf"(?{'!' if inverted else '='}(?:{python})\Z)" for _, python, inverted in used)
     return f"{_LONGER}|(?:{conditions}(?s:.*))"
 
 
+def _is_bounded(pattern: str) -> bool:
+    """Whether only values of a limited length match, so that longer ones take no time."""
+    reader = _Reader(pattern)
+    reader.alternatives()
+    return reader.bounded
+
+
 class _Reader:
-    """Reads a pattern of XML Schema from left to right."""
+    """Reads a pattern of XML Schema from left to right. ``bounded``: all repetitions so far are."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
+        self.bounded = True
 
     def alternatives(self) -> float:
         total, branch = 0.0, 1.0
@@ -105,6 +123,7 @@ class _Reader:
         else:
             return atom
         if most is None or most > LONGEST:
+            self.bounded = False
             return float("inf") if atom > 1.0 else float(LONGEST)
         try:
             return (most - least + 1) * atom**most
