@@ -45,7 +45,7 @@ def _changes(rng: random.Random) -> Iterator[dict[str, Any]]:
 
 
 def _creations(_: random.Random) -> Iterator[dict[str, Any]]:
-    """Whole cells with all their attributes are created, in 33 elements each under another name."""
+    """Whole cells with all their attributes are created, under new names."""
     model, tree = load().managed_class("NRCellDU"), Tree(Network(SITES).walk())
     assert model is not None
     for n in range(OPERATIONS):

@@ -182,9 +182,9 @@ def resource_of(key: str, value: Any) -> Attributes | ErrorDetail:
         )
     own = {name: value[name] for name in RESOURCE if value.get(name) is not None}
     rest = {name: item for name, item in value.items() if name not in RESOURCE}
-    if own.get("id", id_of(key)) != id_of(key):
+    if "id" in own and own["id"] != id_of(key):
         return faults.wrong_name(key, f"the id in the value is {got(own['id'])}, in the path {id_of(key)!r}")
-    if own.get("objectClass", class_of(key)) != class_of(key):
+    if "objectClass" in own and own["objectClass"] != class_of(key):
         named = got(own["objectClass"])
         return faults.wrong_name(
             key, f"the objectClass in the value is {named}, in the path {class_of(key)!r}"

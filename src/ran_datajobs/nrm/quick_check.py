@@ -41,6 +41,9 @@ def _integer(attribute: Attribute) -> IsValid:
         ((low, high),) = attribute.ranges
         return lambda value: type(value) is int and low <= value <= high
     ranges = attribute.ranges
+    if ranges and all(low == high for low, high in ranges):
+        values = frozenset(low for low, _ in ranges)
+        return lambda value: type(value) is int and value in values
     return lambda value: (
         type(value) is int and (not ranges or any(low <= value <= high for low, high in ranges))
     )
@@ -92,23 +95,26 @@ def _list(attribute: Attribute) -> IsValid:
     def is_valid(value: Any) -> bool:
         if type(value) is not list or len(value) < least or (most is not None and len(value) > most):
             return False
-        return all(map(is_item, value)) and not (is_unique and len(set(value)) < len(value))
+        for item in value:
+            if not is_item(item):
+                return False
+        return not is_unique or len(value) < 2 or len(set(value)) == len(value)
 
     return is_valid
 
 
 def _object(attribute: Attribute) -> IsValid:
     fields = {name: check_of(field) for name, field in attribute.fields.items()}
-    mandatory = tuple(name for name, field in attribute.fields.items() if field.mandatory)
+    mandatory = frozenset(name for name, field in attribute.fields.items() if field.mandatory)
 
     def is_valid(value: Any) -> bool:
         if type(value) is not dict:
             return False
         for name, item in value.items():
-            is_field = fields.get(name, _never)
-            if not is_field(item):
+            is_field = fields.get(name)
+            if is_field is None or not is_field(item):
                 return False
-        return all(name in value for name in mandatory)
+        return not mandatory or mandatory <= value.keys()
 
     return is_valid if fields else lambda value: type(value) is dict
 
