@@ -134,6 +134,9 @@ async def test_what_cannot_be_read_is_unknown_and_only_reads_are_sent(
         ]
         assert (job["status"], job["preview"]["unknown"]) == ("FAILED", 3)
         assert set(job["reach"].values()) == {0}
+        table = await service.bytes_of(f"{service.root}{JOBS}/{job['jobId']}/outcomes", "text/csv")
+        assert table.splitlines()[0].endswith(b",value,effect")
+        assert table.count(b'"{""kind"":""UNKNOWN"",') == 3
         sent = [each for executed in plugin.history for each in executed.operations]
         assert {each.op.value for each in sent} == {"read"}
         assert all(executed.is_read for executed in plugin.history)

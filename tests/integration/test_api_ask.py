@@ -517,6 +517,7 @@ async def test_the_schema_is_openapi_and_names_every_call(unchanged: Api) -> Non
     assert {parameter["name"] for parameter in submit["parameters"]} == {
         "destination",
         "dryRun",
+        "preview",
         "Idempotency-Key",
     }
     assert {
@@ -549,6 +550,7 @@ async def test_the_schema_is_openapi_and_names_every_call(unchanged: Api) -> Non
             paths.HANDLE_PROPERTIES,
             paths.HANDLE_STATE,
             paths.HANDLE_MODULES,
+            paths.MODULE_SET,
             paths.CM_HANDLES,
             paths.CM_HANDLE_OWNER,
             paths.CM_HANDLE_CHILDREN,
