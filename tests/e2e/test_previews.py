@@ -149,13 +149,17 @@ async def test_what_cannot_be_read_is_unknown_and_only_reads_are_sent(
 
 @pytest.mark.nightly
 async def test_a_cancelled_preview_ends_with_unknown_effects(database_url: str, tmp_path: Path) -> None:
-    """What was not read is UNKNOWN, CANCELLED; the job is cancelled."""
+    """What was not read is UNKNOWN, CANCELLED; the job is cancelled. Commands submit a preview and show its
+    effects."""
     plugin = ScriptedPlugin()
     plugin.script("slow", Script(statuses=("RUNNING",)))
     async with plugin.serving() as address, whole_service(database_url, tmp_path) as service:
         await service.register(address, {"/SubNetwork=A/ManagedElement=1": "slow"})
         lines = [{"op": "merge", "path": "/SubNetwork=A/ManagedElement=1", "value": {"userLabel": "x"}}]
-        answer = await service.call("POST", f"{JOBS}?preview=true", {"data": lines}, expect=202)
+        command = "submit", "-", "--preview", "--output", "json"
+        body = json.dumps({"data": lines}).encode()
+        done = await asyncio.to_thread(datajobs, *command, stdin=body, DATAJOBS_SERVER=service.root)
+        (answer,) = json_lines(done)
         await service.until(answer["jobId"], {"RUNNING"})
         plugin.script("slow", Script(statuses=("CANCELLED",)))
         await service.call("POST", f"{JOBS}/{answer['jobId']}/cancel", expect=202)
