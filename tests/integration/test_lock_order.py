@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from ran_datajobs.model import JobType
 from ran_datajobs.store import sub_jobs
 from ran_datajobs.store.database import Connection, Database
 from ran_datajobs.store.dispatch import LeasedJob, Started
@@ -47,7 +48,7 @@ async def two_jobs(connection: Connection) -> tuple[LeasedJob, int]:
     await connection.execute(_JOB, second, 1, [first], True, None, "NOT_STARTED")
     await connection.execute(_SUB_JOB, uuid4(), second)
     lane_id: int = await connection.fetchval("select lane_id from lane")
-    return LeasedJob(first, lease, True, 0, "datajobs-results", None), lane_id
+    return LeasedJob(first, lease, True, 0, "datajobs-results", None, JobType.WRITE), lane_id
 
 
 async def test_a_job_that_ends_waits_for_lanes_before_it_announces(

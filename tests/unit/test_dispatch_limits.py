@@ -24,7 +24,7 @@ from ran_datajobs.dispatch.limits import (
     Slots,
     job_room,
 )
-from ran_datajobs.model import NextCall
+from ran_datajobs.model import JobType, NextCall
 from ran_datajobs.store.dispatch import LARGE, JobRoom, LeasedJob
 from ran_datajobs.store.sub_jobs import LeasedSubJob, PluginRoom
 
@@ -185,7 +185,7 @@ def test_steps_of_jobs_are_bounded_by_kind() -> None:
     """Plans of small requests, of large ones, and finish steps have separate room."""
     assert job_room([]) == JobRoom(SMALL_PLANS, LARGE_PLANS, FINISHES)
     leased = [
-        LeasedJob(uuid4(), uuid4(), planned, 0, "results", body)
+        LeasedJob(uuid4(), uuid4(), planned, 0, "results", body, JobType.WRITE)
         for planned, body in ((False, bytes(LARGE)), (True, None), (True, None), (False, b""))
     ]
     assert job_room(leased) == JobRoom(SMALL_PLANS - 1, LARGE_PLANS - 1, FINISHES - 2)
