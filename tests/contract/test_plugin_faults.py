@@ -32,7 +32,7 @@ from ran_datajobs.plugins.port import (
 from tests.kit.plugin_parts import DEADLINE, SECRETS, address_of, call_for, writes
 from tests.kit.plugins.scripted import Script, ScriptedPlugin, Step
 
-SHORT = HttpBounds(total=0.3, result_total=0.3, answer_bytes=100_000, result_bytes=200_000)
+SHORT = HttpBounds(total=1.0, result_total=1.0, answer_bytes=100_000, result_bytes=200_000)
 
 
 def _once(step: Step) -> tuple[Step, ...]:
