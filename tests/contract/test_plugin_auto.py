@@ -32,7 +32,7 @@ async def scripted() -> AsyncIterator[tuple[ScriptedPlugin, str]]:
 @pytest.fixture
 async def plugin_of() -> AsyncIterator[PluginOf]:
     """The clients of one process."""
-    async with PeerHttp(HttpBounds(total=0.3)) as http:
+    async with PeerHttp(HttpBounds(total=1.0)) as http:
         yield plugins_over(http)
 
 

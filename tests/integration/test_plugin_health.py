@@ -44,7 +44,7 @@ async def registered(database: Database, url: str, *handles: str, **fields: Any)
 @pytest.fixture
 async def http() -> AsyncIterator[PeerHttp]:
     """A client with a short timeout."""
-    async with PeerHttp(HttpBounds(total=0.5)) as peers:
+    async with PeerHttp(HttpBounds(total=1.0)) as peers:
         yield peers
 
 
