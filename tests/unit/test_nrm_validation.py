@@ -127,6 +127,7 @@ def reasons(*steps: Step, model: ClassModel = BUILT_IN) -> list[str]:
     (step("merge", CELL, {"vendorTilt": 3, "nRPCI": 1}), [f"({NAME})"]),
     (step("merge", CELL, {"vendorTilt": 3, "nRPCI": 5000}), [f"({NAME})", VALUE]),
     (step("replace", f"{ATTRIBUTES}/vendorTilt/deep", 3), [f"({NAME})"]),
+    (step("merge", f"{ELEMENT}/GNBCUCPFunction=1/NRNetwork=1", {"anyName": 1, "userLabel": 5}), [VALUE]),
     (step("merge", f"{CELL}/VendorThing=1", {"x": 1}), [f"({NAME})"]),
     (step("merge", f"{CELL}/VsDataContainer=1", {"x": 1, "y": 2}), [f"({NAME})"]),
     (step("merge", RELATION, {"adjacentNRCellRef": "SubNetwork=A,VendorCell=1"}), [f"({VALUE})"]),

@@ -9,7 +9,7 @@ those of TS 28.572, as an element gives them (:mod:`ran_datajobs.nrm.patch`), or
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -146,19 +146,7 @@ class Validator:
         single = (parent_of(key), place.found.name) if place.found is not None and place.is_single else None
         if single is not None and (other := self._single.get(single, key)) != key:
             found.append(Finding(_ONE_ONLY, f"an earlier operation of the job creates /{other}"))
-        attributes = place.found.attributes if place.found is not None else _EMPTY
-        for spelt, item in given.items():
-            known: KnownAttribute | Finding | None = attributes.get(spelt)
-            if known is None:
-                known = model.attribute(place, spelt)
-            if known is None or isinstance(known, Finding):
-                if known is not None:
-                    found.append(known)
-                    if place.found is not None and not place.found.described:
-                        break
-                continue
-            if not known.is_protected and known.is_valid(item):
-                continue
+        for spelt, known, item in _in_question(given, place, model, found):
             name, attribute = known.name, known.attribute
             if attribute.read_only:
                 found.append(_not_writable(name))
@@ -169,6 +157,7 @@ class Validator:
                 if attribute.invariant:
                     created[name] = item
         if place.found is not None and place.found.required:
+            attributes = place.found.attributes
             there = {attributes[spelt].name for spelt in given if spelt in attributes}
             found += [
                 Finding(faults.MULTIPLICITY, f"{place.found.name} needs {name}")
@@ -237,17 +226,7 @@ class Validator:
             return [Finding(faults.VALUE_INVALID, "the value of a merge is an object")]
         created = self._objects.get(key)
         found: list[Finding] = []
-        for spelt, item in value.items():
-            known = model.attribute(place, spelt)
-            if known is None:
-                break
-            if isinstance(known, Finding):
-                found.append(known)
-                if place.found is not None and not place.found.described:
-                    break
-                continue
-            if not known.is_protected and known.is_valid(item):
-                continue
+        for spelt, known, item in _in_question(value, place, model, found):
             name, attribute = known.name, known.attribute
             if attribute.read_only:
                 found.append(_not_writable(name))
@@ -296,6 +275,24 @@ def _id_findings(key: str, described: DescribedClass) -> Sequence[Finding]:
         text = int(text)
     fault = kind.fault(text)
     return _NONE if fault is None else (Finding(faults.NAME_INVALID, f"the id: {fault.detail}"),)
+
+
+def _in_question(
+    members: Mapping[str, Any], place: Place, model: ClassModel, found: list[Finding]
+) -> Iterator[tuple[str, KnownAttribute, Any]]:
+    """The attributes among ``members`` that are protected, or whose value is not known to be valid: spelling,
+    attribute and value. The findings about names that the model does not know go to ``found``."""
+    attributes = place.found.attributes if place.found is not None else _EMPTY
+    for spelt, item in members.items():
+        known: KnownAttribute | Finding | None = attributes.get(spelt)
+        if known is None:
+            known = model.attribute(place, spelt)
+        if isinstance(known, Finding):
+            found.append(known)
+            if place.found is not None and not place.found.described:
+                return  # it is the same for each name
+        elif known is not None and (known.is_protected or not known.is_valid(item)):
+            yield spelt, known, item
 
 
 def _value_findings(
