@@ -29,6 +29,9 @@ Faults of a plugin or an element are data (outcomes), never exceptions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 
 class DataJobsError(Exception):
     """Root of the tree."""
@@ -55,6 +58,15 @@ class RefusedRequest(DataJobsError):
         self.detail = detail
         self.problems = problems
         self.count = len(problems) if count is None else count
+
+    def moved(self, place: Callable[[str], str]) -> Self:
+        """The refusal of a request from which this one was made: ``place`` maps pointers to those of that
+        request, or to names of parameters."""
+        problems = tuple((place(pointer), detail) for pointer, detail in self.problems)
+        detail = self.detail
+        if problems and detail.startswith(self.problems[0][0]):
+            detail = problems[0][0] + detail.removeprefix(self.problems[0][0])
+        return type(self)(detail, problems, self.count)
 
 
 class InvalidRequest(RefusedRequest):

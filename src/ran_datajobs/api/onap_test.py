@@ -211,12 +211,10 @@ def _request_of(name: str, body: bytes, max_operations: int) -> tuple[JobRequest
     ordinary = b"".join((envelope[:-1], b',"data":', data, b"}"))
     try:
         head = check_request(ordinary, max_operations, as_ncmp=True)
+    except TooManyOperations:
+        raise
     except RefusedRequest as error:
-        problems = tuple((_pointer(pointer), detail) for pointer, detail in error.problems)
-        if isinstance(error, TooManyOperations) or not problems:
-            raise
-        detail = problems[0][0] + error.detail.removeprefix(error.problems[0][0])
-        raise type(error)(detail, problems, error.count) from None
+        raise error.moved(_pointer) from None
     if head.type is JobType.READ:
         raise InvalidRequest.at("#/dataJobWriteRequest/data/0/op", "is a read, and this job is a write")
     return head, Destination(None, BUCKET, metadata.destination or None), ordinary

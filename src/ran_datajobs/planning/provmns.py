@@ -93,19 +93,18 @@ def in_document(position: str, field: str) -> str:
 def check_job(body: bytes, max_operations: int, place: Place) -> JobRequest:
     """Check a body of :func:`job_body`; see :func:`~ran_datajobs.planning.request.check_request`. ``place``
     has the pointers of problems."""
+
+    def moved(pointer: str) -> str:
+        _, data, rest = pointer.partition("#/data/")
+        position, _, field = rest.partition("/")
+        return place(position, field) if data else pointer
+
     try:
         return check_request(body, max_operations)
-    except (InvalidRequest, UnsupportedRequest) as error:
-        found = Problems()
-        for pointer, detail in error.problems:
-            _, data, rest = pointer.partition("#/data/")
-            position, _, field = rest.partition("/")
-            found.add(place(position, field) if data else pointer, detail)
-        found.count = max(error.count, found.count)
-        if isinstance(error, TooManyOperations) or not found.count:
-            raise
-        found.raise_if_any(type(error))
+    except TooManyOperations:
         raise
+    except (InvalidRequest, UnsupportedRequest) as error:
+        raise error.moved(moved) from None
 
 
 # --- patch documents ---------------------------------------------------------------------------------
